@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Options for pytest go into ARGS: make prove ARGS="--trampoline PATH/contract.toml".
+
+PYTHON := .venv/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup prove test lint bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is missing (the other commands do this first)
+	@.ci/setup
+
+prove: setup ## prove the shipped trampolines, replay witnesses, write the report
+	@$(PYTHON) -m pytest proofs/ $(ARGS)
+
+test: lint ## lint, then run the tests
+	@$(PYTHON) -m pytest tests/ $(ARGS)
+
+lint: setup ## check style and types
+	@$(PYTHON) -m ruff check --quiet
+	@$(PYTHON) -m ruff format --check --quiet
+	@$(PYTHON) -m mypy --no-error-summary
+
+bench: setup ## measure: execution, obligations, replay, and stock angr beside them
+	@$(PYTHON) -m harness.bench
+
+lock: setup ## resolve pyproject.toml into requirements.lock
+	@.ci/lock
+
+clean: ## remove all that the other commands made, .venv included
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache reports/out
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
