@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a wrong contract is told: one sentence with file, key and what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trampoline.contract import ContractError, load_contract
+
+SHIPPED = Path("trampoline/multikernel/contract.toml")
+
+
+def load_edited(tmp_path: Path, old: str, new: str) -> str:
+    """Load the shipped contract with `old` replaced by `new`; returns the error's sentence."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path = tmp_path / "contract.toml"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ContractError) as caught:
+        load_contract(path)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{path}: ")
+    assert "\n" not in sentence
+    return sentence.removeprefix(f"{path}: ")
+
+
+KERNEL_KEY = 'kernel = "kernel_phys_addr"'
+STATUS_SCRATCH = 'start = "trampoline_status_bsp"\nsize = 4'
+REFUSED = "refused = { kernel = 0xE0000001, boot_params = 0xE0000002 }"
+FIRST_EXPECTED = '[expected.paths]\nverdict = "PROVED"'
+
+MISTAKES = [
+    (KERNEL_KEY, "", "[mailbox] kernel: missing; give the symbol of the word that holds the "
+     "kernel's physical address."),
+    (KERNEL_KEY, 'kernal = "kernel_phys_addr"', "[mailbox] kernal: unknown key; did you mean "
+     "kernel? known: kernel, boot_params. (1 more after this one.)"),
+    (KERNEL_KEY, "kernel = 7", "[mailbox] kernel: 7 is wrong; give the symbol of the word that "
+     "holds the kernel's physical address."),
+    (KERNEL_KEY, 'kernel = "kernel phys"', '[mailbox] kernel: "kernel phys" is wrong; give the '
+     "symbol of the word that holds the kernel's physical address."),
+    ("schema = 1", "schema = 2", "schema: 2 is wrong; give 1, the version of this schema."),
+    ("schema = 1", "", "schema: missing; give 1, the version of this schema."),
+    ("schema = 1", "schema = 1\nbanana = 3", "banana: unknown key; known: schema, name, summary, "
+     "image, entry, base, mailbox, tables, scratch, status, kernel, boot_params, cpu, expected."),
+    ('name = "multikernel"', 'name = "a b"', 'name: "a b" is wrong; give the trampoline\'s name: '
+     "letters, digits, _ and -."),
+    ('source = "trampoline.S"', 'source = "a.S"\nobject = "a.o"',
+     "[image]: give exactly one of the keys source and object."),
+    ('source = "trampoline.S"', "", "[image]: give exactly one of the keys source and object."),
+    ('source = "trampoline.S"', 'source = "a.S"\nsection = ".x"\nsymbols = ["a", "b"]',
+     "[image]: give only one of the keys section and symbols."),
+    ('source = "trampoline.S"', 'source = "a.S"\nsymbols = ["a"]', "[image] symbols item 2: "
+     "missing; give the image's first and end symbol, as [\"first\", \"end\"]."),
+    ("assume = []", 'assume = ["warm"]', '[entry] assume item 1: "warm" is wrong; give a list of '
+     'entry assumptions, known: "upper-halves-zero".'),
+    ('assume = ["long-mode"]', 'assume = "long-mode"', '[cpu] assume: "long-mode" is wrong; give '
+     'a list of CPU assumptions, known: "long-mode".'),
+    ("lowest = 0x1000", "lowest = 0x1001", "[base] lowest: 0x1001 is wrong; give the lowest base: "
+     "a multiple of 0x1000 below 0x100000."),
+    ("lowest = 0x1000", "lowest = true", "[base] lowest: True is wrong; give the lowest base: "
+     "a multiple of 0x1000 below 0x100000."),
+    ("limit = 0xA0000", "limit = 0x101000", "[base] limit: 0x101000 is wrong; give the first byte "
+     "that the image must not reach: a multiple of 0x1000 up to 0x100000."),
+    ("lowest = 0x1000", "lowest = 0xA0000", "[base]: lowest must be below limit."),
+    (STATUS_SCRATCH, 'start = "trampoline_status_bsp"',
+     "[[scratch]] no. 1: give exactly one of the keys end and size."),
+    (STATUS_SCRATCH, STATUS_SCRATCH + '\nend = "x"',
+     "[[scratch]] no. 1: give exactly one of the keys end and size."),
+    (STATUS_SCRATCH, 'start = "trampoline_status_bsp"\nsize = 0', "[[scratch]] no. 1 size: 0 is "
+     "wrong; give the number of bytes, at least 1."),
+    ("started = 0xA5A5A5A5", "started = 0x1A5A5A5A5", "[status] started: 0x1a5a5a5a5 is wrong; "
+     'give the 32-bit value that says "the CPU runs".'),
+    (REFUSED, "refused = { kernel = 1 }", "[status] refused boot_params: missing; give the "
+     "32-bit value for a refused boot_params address."),
+    (REFUSED, "refused = { kernel = 1, boot_params = 1 }",
+     "[status]: started and the two values in refused must differ."),
+    ("size_max = 0x40000000", "size_max = 0", "[kernel] size_max: 0 is wrong; give the largest "
+     "kernel in bytes: 1 to 0xFFFFFFFF."),
+    ("maxphyaddr = [36, 52]", "maxphyaddr = [32, 52]", "[cpu] maxphyaddr item 1: 32 is wrong; "
+     "give the range of MAXPHYADDR in bits, as [lowest, highest] within 36..52."),
+    ("maxphyaddr = [36, 52]", "maxphyaddr = [52, 36]",
+     "[cpu]: maxphyaddr must name the lowest value first."),
+    (FIRST_EXPECTED, '[expected.paths]\nverdict = "REFUTED"',
+     "[expected.paths]: a REFUTED verdict needs the key finding."),
+    (FIRST_EXPECTED, FIRST_EXPECTED + '\nfinding = "MKRFC-1"',
+     "[expected.paths]: a PROVED verdict has no finding; remove the key."),
+    (FIRST_EXPECTED, '[expected.paths]\nverdict = "MAYBE"', '[expected.paths] verdict: "MAYBE" is '
+     'wrong; give "PROVED" or "REFUTED".'),
+    ("[expected.paths]", "[expected.path]", "[expected.path]: unknown claim; known: 'paths', "
+     "'hand_off', 'kernel_identity_map', 'boot_params_identity_map' or 'image_identity_map'."),
+    ("[mailbox]", "[letterbox]", "letterbox: unknown key; known: schema, name, summary, image, "
+     "entry, base, mailbox, tables, scratch, status, kernel, boot_params, cpu, expected. "
+     "(1 more after this one.)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), MISTAKES)
+def test_a_mistake_is_named_with_its_key_and_what_was_expected(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    assert load_edited(tmp_path, old, new) == sentence
+
+
+def test_a_file_that_is_not_toml_is_named_with_the_line(tmp_path: Path) -> None:
+    sentence = load_edited(tmp_path, "schema = 1", "schema 1")
+    assert sentence.startswith("not valid TOML: ")
+    assert "line 2" in sentence
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    with pytest.raises(ContractError) as caught:
+        load_contract(path)
+    assert str(caught.value) == (
+        f"{path}: cannot be read (No such file or directory); give the path of a contract.toml."
+    )
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "contract.toml"
+    path.write_bytes(b"schema = 1 # \xff")
+    with pytest.raises(ContractError, match=r"not UTF-8 text \(byte 13\)"):
+        load_contract(path)
+
+
+def test_the_shipped_contracts_state_what_they_assume() -> None:
+    rfc = load_contract(Path("trampoline/multikernel_rfc/contract.toml"))
+    hardened = load_contract(SHIPPED)
+    assert rfc.entry.assume == ("upper-halves-zero",)
+    assert hardened.entry.assume == ()
+    assert rfc.status.refused is None
+    assert hardened.status.refused is not None
+    assert {expected.verdict for expected in hardened.expected.values()} == {"PROVED"}
+    for contract in (rfc, hardened):
+        assert contract.cpu.assume == ("long-mode",)
+        assert contract.cpu.maxphyaddr == (36, 52)
+        assert (contract.base.lowest, contract.base.limit) == (0x1000, 0xA0000)
+
+
+def test_a_contract_without_optional_parts_loads(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    head, rest = text.split("# An earlier start", 1)
+    status = rest[rest.index("[status]") : rest.index("[expected.paths]")]
+    path = tmp_path / "contract.toml"
+    path.write_text(head + status.replace(REFUSED, ""), encoding="utf-8")
+    contract = load_contract(path)
+    assert contract.scratch == ()
+    assert contract.expected == {}
+    assert contract.path == path
