@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The concrete machine: replays one kick of a target CPU on QEMU, for real from SIPI to kernel.
+
+    Python                       QEMU (TCG), one process for thousands of jobs
+    ------                       ------------------------------------------------------------
+    Job                          CPU 0, the host              CPU 1, the target CPU
+     | placing.py: what lies     firmware.S: reset vector,    waits for a SIPI
+     |   where                   long mode, takes commands
+     | link.py: stage, ring
+     +------ shared RAM -------> INIT to CPU 1
+                                 copies image to base,
+                                 payload to kernel, magic
+                                 to boot_params, tags under
+                                 the probes
+                                 SIPI, SIPI  ---------------> the image, from its first byte
+                                                              jump to kernel
+                                                              payload.S: arrived (an `out`)
+     +<----- shared RAM --------------------------------------  stores its registers
+     |                                                          loads [RSI], then each probe
+     | machine.py: watches                                      done; halts
+     v
+    Outcome
+
+A triple fault of CPU 1 resets the whole machine. RAM and CMOS outlive that: CPU 0 comes up
+again in firmware.S, counts a boot, says whether the payload's arrival byte is in the CMOS, and
+goes on with the next job. A CPU that halts without arriving is PARKED, one that runs on gets an
+INIT and is a HANG; the two are told apart by QEMU's own view of the CPU, asked for by QMP.
+
+CPU 0 does the copying, although Python could write the same RAM: QEMU translates code once, and
+only a store by a CPU of its own makes it translate anew. What a job placed outside of its image
+is erased before the next one, the code with UD2: nothing old can be mistaken for an arrival.
+
+RAM for kernel and boot_params (`Machine.ram`): 0 .. 640 KiB, 1 MiB .. 0xD0000000, and 4 GiB ..
+900 GiB (less if MAXPHYADDR is less than 40). The image goes below 640 KiB. The report lies at
+0xD0001000: an image that does not map it to itself gives SHUTDOWN_AFTER_HAND_OFF without
+registers.
+
+What QEMU 7.2 does not check, so that no replay can show it: data segment limits, read-only
+segments, the 64 KiB limit of real mode, CR0.PG with EFER.LME and without CR4.PAE, reserved bits
+of EFER, a change of LME under paging, CPUID.PDPE1GB. Reserved bits of CR3 and CR4 end in a HANG
+instead of #GP. After INIT all registers are zero, upper halves too. A read of memory that is
+not there is no fault. There are no paging-structure caches. 0xA0000 .. 0xBFFFF is no display
+memory here. Any other reset of the machine (by port 0xCF9, say) looks like a triple fault.
+
+Files: protocol.h (the numbers that all sides share; protocol.py reads it), firmware.S,
+payload.S, firmware.py (assembles both), job.py, placing.py, link.py, vm.py (the process),
+lifeline.py (QEMU dies with Python), machine.py, bench.py.
+"""

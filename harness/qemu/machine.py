@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The concrete machine: takes jobs, kicks the target CPU of a running QEMU, tells what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from harness.qemu import firmware
+from harness.qemu.job import Job, Outcome, OutcomeKind
+from harness.qemu.link import Link, Report
+from harness.qemu.placing import CONVENTIONAL_END, Placed, is_ram, plan
+from harness.qemu.protocol import P
+from harness.qemu.vm import RESET_VECTOR, QemuFailed, VirtualMachine, VmDead
+
+MIB = 1 << 20
+GIB = 1 << 30
+TARGET = 1
+LOOK_EVERY = 20e-6  # seconds between two looks at the report
+BOOT_TIMEOUT = 20.0  # seconds
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait, in seconds."""
+
+    halted: float = 0.2
+    """Before the target CPU is looked at: halted means parked."""
+    running: float = 1.0
+    """Before a CPU that does not halt counts as hanging; half of it must be QEMU's own CPU time."""
+    silent: float = 5.0
+    """Before a machine that does not take commands is given up."""
+
+
+class Machine:
+    """A persistent QEMU that replays jobs one after the other. Use it as a context manager.
+
+    `phys_bits`: MAXPHYADDR, 36..52. `high_gib`: GiB of RAM wanted from 4 GiB on; cut to what
+    `phys_bits` can address. One thread, one process: QEMU dies with the thread that started it.
+    """
+
+    def __init__(
+        self, phys_bits: int = 40, high_gib: int = 896, patience: Patience | None = None
+    ) -> None:
+        """Note what is wanted; QEMU is started on entry."""
+        if not 36 <= phys_bits <= 52:
+            raise ValueError(f"phys_bits {phys_bits}: 36 to 52")
+        self.phys_bits = phys_bits
+        high = min(high_gib * GIB, (1 << phys_bits) - 8 * GIB)
+        self.ram: tuple[range, ...] = (
+            range(0, CONVENTIONAL_END),
+            range(MIB, P["OWN_BASE"]),
+            range(P["HIGH_RAM_BASE"], P["HIGH_RAM_BASE"] + high),
+        )
+        """Physical windows that have RAM free for image (below 640 KiB), kernel and boot_params."""
+        self.restarts = 0
+        self._patience = patience or Patience()
+        self._high = high
+        self._running: tuple[VirtualMachine, Link] | None = None
+        self._sequence = 0
+        self._leftovers: tuple[Placed, ...] = ()
+
+    def __enter__(self) -> Machine:
+        """Start QEMU. Raises QemuMissing, QemuFailed, AssemblerMissing."""
+        self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End QEMU."""
+        self._stop()
+
+    def has_ram(self, address: int, size: int = 8) -> bool:
+        """Whether the `size` bytes from physical `address` on are free RAM of one window."""
+        return is_ram(address, size, self.ram)
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Replay jobs as they come, one outcome for each, in order. Raises BadJob, QemuFailed."""
+        for job in jobs:
+            yield self.replay(job)
+
+    def replay(self, job: Job) -> Outcome:
+        """Replay one job; if the machine dies of it, once more on a fresh one. Raises BadJob."""
+        for _ in range(2):
+            try:
+                return self._attempt(job)
+            except VmDead:
+                self._stop()
+                self._start()
+                self.restarts += 1
+        return Outcome(OutcomeKind.DEAD)
+
+    def _attempt(self, job: Job) -> Outcome:
+        began = time.monotonic()
+        vm, link = self._live
+        number = self._next()
+        parts = plan(job, number, self.ram)
+        boots = link.get("BOOTS")
+        erase, self._leftovers = self._leftovers, parts.leftovers()
+        link.run(number, job.base, (*erase, *parts.placed), job.probes)
+        kind, stopped_at = self._watch(job, number, boots)
+        arrived = kind is OutcomeKind.HAND_OFF
+        if kind is not OutcomeKind.HAND_OFF:
+            if kind is not OutcomeKind.SHUTDOWN:
+                self._collect()
+            byte = link.get("ARRIVED")
+            arrived = byte == firmware.arrival_byte(number)
+            if byte == P["WRONG_MODE"]:
+                kind = OutcomeKind.WRONG_MODE
+            elif arrived and kind is OutcomeKind.SHUTDOWN:
+                kind = OutcomeKind.SHUTDOWN_AFTER_HAND_OFF
+        report = link.report() if arrived else Report({}, None, ())
+        return Outcome(
+            kind=kind,
+            arrived=arrived,
+            registers=report.registers,
+            magic_seen=report.magic,
+            magic_expected=parts.magic,
+            probes_done=len(report.values),
+            probe_values=report.values,
+            probe_expected=parts.probes,
+            memory=tuple(vm.read(address, size) for address, size in job.dumps),
+            stopped_at=stopped_at,
+            seconds=time.monotonic() - began,
+        )
+
+    def _watch(self, job: Job, number: int, boots: int) -> tuple[OutcomeKind, int | None]:
+        """Wait for the end of job `number`; return its kind, not yet told apart by arrival."""
+        vm, link = self._live
+        began = time.monotonic()
+        look_at = self._patience.halted
+        cpu_began = 0.0
+        while True:
+            if link.done() == number:
+                return OutcomeKind.HAND_OFF, None
+            if link.get("BOOTS") != boots:
+                return OutcomeKind.SHUTDOWN, None
+            waited = time.monotonic() - began
+            if waited < look_at and not self._refused(job):
+                time.sleep(LOOK_EVERY)
+                continue
+            if link.get("TAKEN") != number:
+                if waited > self._patience.silent:
+                    raise VmDead("CPU 0 takes no command")
+                time.sleep(LOOK_EVERY)
+                continue
+            cpu = vm.cpu(TARGET)
+            ended = link.done() == number or link.get("BOOTS") != boots
+            if ended or cpu.address == RESET_VECTOR:  # too late or too early a look
+                if not ended and waited > self._patience.silent:
+                    raise VmDead("CPU 1 does not take the SIPI")
+                continue
+            if cpu.halted:
+                return OutcomeKind.PARKED, cpu.address
+            cpu_began = cpu_began or vm.cpu_seconds()
+            if waited > self._patience.running:
+                used = vm.cpu_seconds() - cpu_began
+                if used > self._patience.running / 2 or waited > 10 * self._patience.running:
+                    return OutcomeKind.HANG, cpu.address
+            if waited >= look_at:
+                look_at = waited + self._patience.halted
+
+    def _refused(self, job: Job) -> bool:
+        """Whether the status word holds a refusal. It may be older than the run: ask the CPU."""
+        if job.status_address is None or not job.refusals:
+            return False
+        return int.from_bytes(self._live[0].read(job.status_address, 4), "little") in job.refusals
+
+    def _collect(self) -> None:
+        _, link = self._live
+        number = self._next()
+        link.collect(number)
+        self._until(lambda: link.get("TAKEN") == number, self._patience.silent)
+
+    def _next(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    # Starting and stopping.
+
+    def _start(self) -> None:
+        vm = VirtualMachine(firmware.rom(), self.phys_bits, self._high)
+        link = Link(vm.own)
+        self._running = vm, link
+        self._leftovers = ()
+        self._sequence = 0
+        try:
+            self._until(lambda: link.get("BOOTS") == 1, BOOT_TIMEOUT)
+        except VmDead as error:
+            self._stop()
+            raise QemuFailed("QEMU started, but its CPU 0 does not run the host image") from error
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running[0].close()
+
+    def _until(self, condition: Callable[[], bool], timeout: float) -> None:
+        """Wait for CPU 0. Raises VmDead."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline or not self._live[0].alive():
+                raise VmDead("CPU 0 does not answer")
+            time.sleep(LOOK_EVERY)
+
+    @property
+    def _live(self) -> tuple[VirtualMachine, Link]:
+        if self._running is None:
+            raise RuntimeError("Machine is used outside of its `with` block")
+        return self._running

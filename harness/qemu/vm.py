@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One QEMU process: how it is started, looked into, and ended. It knows nothing of jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from qemu.qmp import QMPClient, QMPError
+
+from harness.qemu.protocol import HERE, P
+from trampoline.errors import UserError
+
+QEMU = "qemu-system-x86_64"
+GIB = 1 << 30
+QMP_TIMEOUT = 10.0  # seconds
+
+
+class QemuMissing(UserError):
+    """QEMU is not installed."""
+
+    def __init__(self) -> None:
+        """Name the program and the package."""
+        super().__init__(f"{QEMU} not found; install Debian's qemu-system-x86")
+
+
+class QemuFailed(UserError):
+    """QEMU is there but does not start, or ends before the host image is up."""
+
+
+class VmDead(Exception):
+    """The process ended, or does not answer."""
+
+
+@dataclass(frozen=True)
+class CpuState:
+    """Where a CPU stands: linear address of its next instruction, and whether it is halted."""
+
+    address: int
+    halted: bool
+
+
+RESET_VECTOR = 0xFFFFFFF0  # SDM 3A 10.1.4; also where a CPU stands that waits for a SIPI
+
+
+class VirtualMachine:
+    """A two-CPU PC of `phys_bits` physical address bits with `high` bytes of RAM from 4 GiB on.
+
+    RAM and ROM are anonymous files that Python shares with QEMU through inherited descriptors, and
+    QMP is a socket pair: there is no path to clean up, and when both processes are gone, so is all.
+    """
+
+    def __init__(self, rom: bytes, phys_bits: int, high: int) -> None:
+        """Start QEMU, with the CPUs running `rom`. Raises QemuMissing, QemuFailed."""
+        program = shutil.which(QEMU)
+        if program is None:
+            raise QemuMissing
+        self._loop = asyncio.new_event_loop()
+        self._qmp = QMPClient("replay")
+        self._fds = [os.memfd_create(name) for name in ("rom", "low", "high", "said")]
+        self._rom, self._low, self._high, self._said = self._fds
+        os.write(self._rom, rom)
+        os.ftruncate(self._low, P["LOW_RAM_SIZE"])
+        os.ftruncate(self._high, high)
+        self.own = mmap.mmap(self._low, P["OWN_SIZE"], offset=P["OWN_BASE"])
+        ours, theirs = socket.socketpair()
+        command = [program, *self._arguments(phys_bits, high, theirs.fileno())]
+        # A session of its own: Ctrl-C at the terminal goes to Python alone, which then ends QEMU.
+        self._process = subprocess.Popen(
+            [sys.executable, "-IS", str(HERE / "lifeline.py"), str(os.getpid()), *command],
+            pass_fds=[*self._fds, theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            start_new_session=True,
+        )
+        theirs.close()
+        try:
+            self._wait(self._qmp.connect(ours))
+        except BaseException as error:
+            ours.close()
+            said = self.close()
+            if isinstance(error, VmDead):
+                why = said.splitlines()[0] if said else str(error)
+                raise QemuFailed(f"{program} did not start: {why}") from error
+            raise
+
+    def _arguments(self, phys_bits: int, high: int, qmp: int) -> list[str]:
+        cpu = "max" if phys_bits == 40 else f"max,vendor=GenuineIntel,phys-bits={phys_bits}"
+        low = P["LOW_RAM_SIZE"]
+        file = "share=on,prealloc=off,reserve=off,mem-path=/proc/self/fd"
+        return [
+            *("-no-user-config", "-nodefaults", "-display", "none", "-nic", "none"),
+            # One host thread for both CPUs: `pause` and `hlt` of one give the other its turn.
+            *("-accel", "tcg,thread=single", "-cpu", cpu, "-smp", "2"),
+            *("-M", "pc,memory-backend=low,smm=off,hpet=off,vmport=off,usb=off"),
+            # Room for the DIMM to be aligned to 1 GiB.
+            *("-m", f"size={low}B,slots=1,maxmem={low + high + GIB}B"),
+            *("-object", f"memory-backend-file,id=low,size={low}B,{file}/{self._low}"),
+            *("-object", f"memory-backend-file,id=high,size={high}B,{file}/{self._high}"),
+            *("-device", f"pc-dimm,memdev=high,addr={P['HIGH_RAM_BASE']:#x}"),
+            *("-bios", f"/proc/self/fd/{self._rom}"),
+            *("-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"),
+        ]
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return `size` bytes of RAM from physical `address` on."""
+        if address >= P["HIGH_RAM_BASE"]:
+            return os.pread(self._high, size, address - P["HIGH_RAM_BASE"])
+        return os.pread(self._low, size, address)
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that QEMU has used, user and system."""
+        try:
+            with open(f"/proc/{self._process.pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError as error:
+            raise VmDead("QEMU ended") from error
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5)
+
+    def cpu(self, index: int) -> CpuState:
+        """Look at a CPU. Raises VmDead."""
+        arguments = {"command-line": "info registers", "cpu-index": index}
+        text = str(self._wait(self._qmp.execute("human-monitor-command", arguments)))
+        fields = dict(re.findall(r"\b([RE]IP|HLT)=([0-9a-f]+)", text))
+        base = re.search(r"^CS =[0-9a-f]+ ([0-9a-f]+)", text, re.MULTILINE)
+        counter = fields.get("RIP") or fields.get("EIP")
+        if base is None or counter is None:
+            raise VmDead(f"QEMU's register dump is not understood: {text[:80]!r}")
+        return CpuState(int(base[1], 16) + int(counter, 16), fields["HLT"] == "1")
+
+    def close(self) -> str:
+        """End the process, free everything; return what QEMU wrote to standard error."""
+        self._process.kill()
+        self._process.wait()
+        said = os.pread(self._said, 4096, 0).decode(errors="replace").strip()
+        with suppress(VmDead):  # the usual answer of a connection whose peer was killed
+            self._wait(self._qmp.disconnect())
+        self._loop.close()
+        self.own.close()
+        for fd in self._fds:
+            os.close(fd)
+        return said
+
+    def _wait(self, coroutine: Coroutine[Any, Any, object]) -> object:
+        try:
+            return self._loop.run_until_complete(asyncio.wait_for(coroutine, QMP_TIMEOUT))
+        except (QMPError, OSError, EOFError) as error:
+            raise VmDead(f"QMP: {error}") from error
