@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From obligations to verdicts: z3 decides, every refutation is evaluated again without it."""

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is to be proved, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import z3
+
+
+class Verdict(StrEnum):
+    """The outcome of an obligation or a claim, the gravest first."""
+
+    REFUTED = "REFUTED"  # a concrete input violates it, checked without the solver
+    UNSUPPORTED = "UNSUPPORTED"  # the machine met something that it does not model
+    INCOMPLETE = "INCOMPLETE"  # a path was lost
+    UNKNOWN = "UNKNOWN"  # the solver gave up within its budget
+    VACUOUS = "VACUOUS"  # the hypotheses exclude every input: nothing was shown
+    PROVED = "PROVED"
+
+
+@dataclass(frozen=True)
+class Obligation:
+    """Hypotheses and a goal. `goals` name the parts of the goal; all of them must hold.
+
+    `chosen` are further quantities that the claim speaks of for all values (a size, an offset),
+    with the value that a readable witness would have.
+    """
+
+    name: str
+    hypotheses: tuple[z3.BoolRef, ...]
+    goals: dict[str, z3.BoolRef]
+    chosen: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def goal(self) -> z3.BoolRef:
+        """All goals at once."""
+        return z3.And(*self.goals.values())
+
+
+@dataclass(frozen=True)
+class Witness:
+    """An input for which a goal fails. Every symbol of the obligation has a value.
+
+    `entry_bytes` are bytes of memory at entry (physical address to value) that matter; other bytes
+    of unknown memory are 0. `violated` names the goals that fail.
+    """
+
+    values: dict[str, int]
+    entry_bytes: dict[int, int]
+    violated: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict on one obligation. `rlimit` counts z3's resource units, not time."""
+
+    obligation: str
+    verdict: Verdict
+    seconds: float
+    rlimit: int
+    reason: str = ""
+    witness: Witness | None = None
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """The verdict on a claim from those on its obligations; without any, nothing was shown."""
+    order = list(Verdict)
+    return min(verdicts, key=order.index, default=Verdict.VACUOUS)

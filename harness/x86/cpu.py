@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The state that angr carries from instruction to instruction: one CPU and the memory it sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import z3
+from angr.state_plugins.plugin import SimStatePlugin
+
+from harness.x86.memory import EntryImage, Memory, Pages, Record
+from harness.x86.registers import FLAGS, GENERAL, Registers
+from harness.x86.run import Access, FinalState
+from harness.x86.terms import Base
+from models.descriptors import Segment
+from models.modes import CR0_PE, CR0_PG, EFER_LMA, Control, Mode, init_sipi, mode
+
+
+@dataclass(frozen=True)
+class TablePointer:
+    """GDTR or IDTR: linear base (64 bits), limit (16 bits, last valid offset)."""
+
+    base: z3.BitVecRef
+    limit: z3.BitVecRef
+
+
+class Cpu(SimStatePlugin):
+    """Registers, hidden segment state, control registers, memory, and the way that led here.
+
+    `pc` is the image offset of the next instruction: CS.base + IP = base + pc always holds.
+    `identity_slots` are the image offsets of the table entries through which the image is mapped
+    to itself, once that is proved; None while paging is off or while it is not. `tables_fresh`:
+    no store since the tables in use were loaded, so the TLB holds what a walk would give.
+    `hazards`: writes that may have changed code. `locations`: symbolic addresses by id and size,
+    each with the pages in which it lies on this path.
+    """
+
+    def __init__(
+        self,
+        registers: Registers,
+        segments: dict[str, Segment],
+        control: Control,
+        gdtr: TablePointer,
+        idtr: TablePointer,
+        memory: Memory,
+    ) -> None:
+        super().__init__()
+        self.registers = registers
+        self.segments = segments
+        self.control = control
+        self.gdtr = gdtr
+        self.idtr = idtr
+        self.memory = memory
+        self.mode = Mode.REAL16
+        self.pc = 0
+        self.path: tuple[z3.BoolRef, ...] = ()
+        self.accesses: tuple[Access, ...] = ()
+        self.trace: tuple[tuple[int, str], ...] = ()
+        self.identity_slots: frozenset[int] | None = None
+        self.tables_fresh = True
+        self.hazards: tuple[Record, ...] = ()
+        self.locations: dict[tuple[int, int], tuple[z3.BitVecRef, Pages]] = {}
+        self.instructions = 0
+
+    @SimStatePlugin.memo
+    def copy(self, memo: dict[Any, Any]) -> Cpu:
+        """An independent copy; everything but the registers is immutable and shared."""
+        twin = Cpu(
+            self.registers.copy(),
+            dict(self.segments),
+            self.control,
+            self.gdtr,
+            self.idtr,
+            self.memory,
+        )
+        for name in (
+            *("mode", "pc", "path", "accesses", "trace"),
+            *("identity_slots", "tables_fresh", "hazards", "locations", "instructions"),
+        ):
+            setattr(twin, name, getattr(self, name))
+        return twin
+
+    @property
+    def paging(self) -> bool:
+        """CR0.PG. Raises ValueError when it is not constant."""
+        return control_bit(self.control.cr0, CR0_PG)
+
+    def update_mode(self) -> None:
+        """The mode that CR0.PE, EFER.LMA and the hidden CS now select."""
+        cs = self.segments["cs"]
+        self.mode = mode(
+            control_bit(self.control.cr0, CR0_PE),
+            control_bit(self.control.efer, EFER_LMA),
+            truth(cs.long),
+            truth(cs.big),
+        )
+
+    def final(self, rip: z3.BitVecRef) -> FinalState:
+        """What is left when a path ends with `rip` (64 bits)."""
+        return FinalState(
+            registers=dict(self.registers.values),
+            rip=rip,
+            rflags=self.registers.rflags(),
+            segments=dict(self.segments),
+            control=self.control,
+            gdtr_base=self.gdtr.base,
+            gdtr_limit=self.gdtr.limit,
+        )
+
+
+def truth(condition: z3.BoolRef) -> bool:
+    """A condition that must be constant. ValueError when it is not."""
+    reduced = z3.simplify(condition)
+    if z3.is_true(reduced) or z3.is_false(reduced):
+        return bool(z3.is_true(reduced))
+    raise ValueError(f"not constant: {reduced}")
+
+
+def control_bit(register: z3.BitVecRef, mask: int) -> bool:
+    """One bit of a control register, which must be constant."""
+    return truth(register & mask != 0)
+
+
+def after_init_sipi(base: Base, image: EntryImage) -> Cpu:
+    """The CPU at its first instruction: what INIT and SIPI guarantee, all else unconstrained."""
+    state = init_sipi(base.vector)
+
+    def register(name: str, bits: int = 64) -> z3.BitVecRef:
+        return z3.simplify(state.complete(name, z3.BitVec(f"{name}_at_entry", bits)))
+
+    rflags = register("rflags")
+    flags = {
+        name: z3.simplify(z3.ZeroExt(7, z3.Extract(bit, bit, rflags)))
+        for name, bit in FLAGS.items()
+    }
+    general = Registers({name: register(name) for name in GENERAL}, dict(flags))
+    return Cpu(
+        general,
+        {name: simplified(segment) for name, segment in state.segments.items()},
+        Control(*(register(name) for name in ("cr0", "cr3", "cr4", "efer"))),
+        TablePointer(register("gdtr_base"), register("gdtr_limit", 16)),
+        TablePointer(register("idtr_base"), register("idtr_limit", 16)),
+        Memory(base, image),
+    )
+
+
+def simplified(segment: Segment) -> Segment:
+    """The segment with every field reduced."""
+    return Segment(**{name: z3.simplify(value) for name, value in vars(segment).items()})

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The angr engine: one state from SIPI through all modes to the end of each path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import z3
+from angr.engines.successors import SimSuccessors, SuccessorsEngine
+
+from harness.x86.cpu import Cpu
+from harness.x86.errors import Unsupported
+from harness.x86.lift import MAX_LENGTH, Instruction, lift
+from harness.x86.loops import repeat, summarise
+from harness.x86.machine import Environment, Machine, PathOver
+from harness.x86.memory import overlap
+from harness.x86.pcode import UNDEFINED, Jump, Plain
+from harness.x86.registers import Registers
+from harness.x86.run import EndKind
+from harness.x86.system import handler
+from harness.x86.terms import low, number, simplify
+from harness.x86.transfer import go_to
+from models.descriptors import fetch_faults
+from models.modes import Mode
+from models.paging import Access as Kind
+
+MAX_INSTRUCTIONS = 200_000  # on one path; a longer one is refused, not cut off
+
+
+class TrampolineEngine(SuccessorsEngine):
+    """Runs until the path forks or ends. Both ways of a fork are angr successors.
+
+    angr's solver, memory and p-code emulator are not used: their default strategies narrow a path
+    silently when an address is symbolic, and their p-code has no mode switches.
+    """
+
+    environment: Environment
+
+    def process_successors(self, successors: SimSuccessors, **kwargs: Any) -> None:
+        """Execute instructions of the state's CPU until more than one way goes on, or none."""
+        successors.sort = "trampoline"
+        successors.processed = True
+        cpu: Cpu = self.state.get_plugin("cpu")
+        ways: list[Cpu] = [cpu]
+        while len(ways) == 1:
+            ways = step(self.environment, ways[0])
+        for way in ways:
+            state = self.state.copy()
+            state.register_plugin("cpu", way)
+            state.regs._ip = way.pc
+            successors.all_successors.append(state)
+            successors.successors.append(state)
+            successors.flat_successors.append(state)
+
+
+def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
+    """Execute one instruction. The CPUs that go on: none, one, or two after a branch."""
+    machine = Machine(environment, cpu)
+    try:
+        cpu.instructions += 1
+        if cpu.instructions > MAX_INSTRUCTIONS:
+            raise machine.refuse(f"more than {MAX_INSTRUCTIONS} instructions on one path")
+        instruction = fetch(machine)
+        cpu.trace = (*cpu.trace, (instruction.offset, cpu.mode.name))
+        environment.covered.add(instruction.offset)
+        return _execute(machine, instruction)
+    except PathOver:
+        return []
+    except Unsupported as refusal:
+        machine.end(EndKind.UNSUPPORTED, str(refusal))
+        return []
+    except ValueError as error:  # a control bit that must be constant is not, or no such mode
+        machine.end(EndKind.UNSUPPORTED, str(machine.refuse(str(error))))
+        return []
+
+
+def fetch(machine: Machine) -> Instruction:
+    """The instruction at CS:IP. Its bytes must be those of the image, whatever was written."""
+    cpu, environment = machine.cpu, machine.environment
+    image = environment.image
+    if not 0 <= cpu.pc < len(image.data):
+        raise machine.refuse("execution runs out of the image")
+    data = image.data[cpu.pc : cpu.pc + MAX_LENGTH]
+    instruction = lift(data, cpu.pc, cpu.mode.bits)
+    span = range(cpu.pc, instruction.end)
+    if any(offset in image.unknown for offset in span) or any(
+        start < instruction.end and cpu.pc < start + 8 for start in image.words
+    ):
+        raise machine.refuse("execution of bytes whose content at entry is unknown")
+    linear = environment.base.at(cpu.pc)
+    if _may_be_overwritten(machine, instruction):
+        raise machine.refuse(f"`{instruction}` may have been overwritten")
+    cs = cpu.segments["cs"]
+    if cpu.mode is not Mode.LONG64 and number(cs.limit) != 0xFFFF_FFFF:
+        offset = low(simplify(linear - cs.base), 32)
+        machine.fault_if(fetch_faults(cs, offset, instruction.length), "#GP: EIP is outside CS")
+    if cpu.paging and cpu.identity_slots is None:
+        machine.translate(linear, instruction.length, Kind.FETCH)
+    return instruction
+
+
+def _may_be_overwritten(machine: Machine, instruction: Instruction) -> bool:
+    linear = machine.environment.base.at(instruction.offset)
+    return any(
+        machine.possible(overlap(record, linear, instruction.length))
+        for record in machine.cpu.hazards
+    )
+
+
+def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:
+    cpu = machine.cpu
+    if instruction.mnemonic.endswith((".REP", ".REPE", ".REPNE")):
+        repeat(machine, instruction)
+        return [cpu]
+    if (system := handler(instruction)) is not None:
+        system(machine, instruction)
+        return [cpu]
+    if 0xF0 in instruction.prefixes:
+        raise machine.refuse(f"`{instruction}` with a lock prefix")
+    jump = Plain(instruction, machine).run()
+    for flag in UNDEFINED.get(instruction.mnemonic, ()):
+        machine.registers.flags[flag] = machine.environment.unknown(f"{flag}_undefined", 8)
+    if jump is None:
+        cpu.pc = instruction.end
+        return [cpu]
+    return _jump(machine, instruction, jump)
+
+
+def _jump(machine: Machine, instruction: Instruction, jump: Jump) -> list[Cpu]:
+    cpu = machine.cpu
+    if not isinstance(jump.target, int):
+        offset = z3.simplify(jump.target)
+        go_to(machine, z3.simplify(z3.ZeroExt(64 - offset.size(), offset)))
+        return [cpu]
+    if jump.condition is None:
+        if jump.target == instruction.offset:
+            machine.end(EndKind.SPINNING, "")
+            return []
+        cpu.pc = jump.target
+        return [cpu]
+    taken = z3.simplify(jump.condition != 0)
+    ways = []
+    for condition, target in ((taken, jump.target), (z3.Not(taken), instruction.end)):
+        if machine.possible(condition):
+            way = cpu.copy({})
+            Machine(machine.environment, way).assume(condition)
+            way.pc = target
+            ways.append(way)
+    if len(ways) == 1 and ways[0].pc <= instruction.offset:
+        _try_to_summarise(Machine(machine.environment, ways[0]), instruction)
+    return ways
+
+
+def _try_to_summarise(machine: Machine, back: Instruction) -> None:
+    """The branch goes back for sure: if it closes a counted loop, leave only the last iteration."""
+    cpu, image = machine.cpu, machine.environment.image
+    body, offset = [], cpu.pc
+    while offset <= back.offset:
+        instruction = lift(image.data[offset : offset + MAX_LENGTH], offset, cpu.mode.bits)
+        if handler(instruction) is not None or ".REP" in instruction.mnemonic:
+            return
+        body.append(instruction)
+        offset = instruction.end
+    if body[-1] != back:
+        return
+
+    def continues(registers: Registers, jump: Jump | None) -> z3.BoolRef:
+        if jump is None or jump.condition is None or jump.target != cpu.pc:
+            return z3.BoolVal(False)
+        return z3.simplify(jump.condition != 0)
+
+    summarise(machine, body, continues)

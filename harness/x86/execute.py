@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Execute a trampoline symbolically: from contract and image to a Run."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import angr
+import archinfo
+import z3
+
+from harness.x86.cpu import Cpu, after_init_sipi
+from harness.x86.engine import TrampolineEngine
+from harness.x86.machine import Environment
+from harness.x86.memory import EntryImage
+from harness.x86.prover import Prover
+from harness.x86.run import Run
+from harness.x86.terms import Base
+from models.cpuid import Features
+from trampoline.contract import Contract
+from trampoline.image import Image
+
+MAX_PATHS = 1000
+PAGE = 0x1000
+
+UPPER_HALVES_ZERO = (
+    "the upper halves of the general registers are 0 after the switch to 64-bit mode "
+    "(the manual leaves them undefined)"
+)
+LONG_MODE = "the CPU has Intel 64 (CPUID.80000001H:EDX.LM = 1)"
+
+
+def bases(contract: Contract, image: Image) -> tuple[int, int]:
+    """Lowest and highest base (physical, page aligned, inclusive) that the contract allows."""
+    size = -(-len(image.data) // PAGE) * PAGE
+    return contract.base.lowest, contract.base.limit - size
+
+
+def execute(
+    contract: Contract,
+    image: Image,
+    only_base: int | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Run the image on all inputs: every base of the contract, or `only_base` (physical)."""
+    started = time.perf_counter()
+    low, high = (only_base, only_base) if only_base is not None else bases(contract, image)
+    base = Base(low, high)
+    features = Features(
+        maxphyaddr=z3.ZeroExt(56, z3.BitVec("maxphyaddr", 8)),
+        long_mode=z3.Bool("cpu_has_long_mode"),
+        gib_pages=z3.Bool("cpu_has_1gib_pages"),
+        no_execute=z3.Bool("cpu_has_nx"),
+        five_level=z3.Bool("cpu_has_la57"),
+    )
+    kernel = z3.BitVec("kernel_phys_addr", 64)
+    boot_params = z3.BitVec("boot_params_phys_addr", 64)
+    symbols = image.symbols
+    entry_image = EntryImage(
+        data=image.data,
+        unknown=_scratch(contract, image),
+        words={
+            symbols[contract.mailbox.kernel]: kernel,
+            symbols[contract.mailbox.boot_params]: boot_params,
+        },
+    )
+    assumptions = _assumptions(contract, base, features)
+    environment = Environment(
+        base=base,
+        image=entry_image,
+        tables=range(symbols[contract.tables.start], symbols[contract.tables.end]),
+        prover=Prover([condition for _, condition in assumptions]),
+        features=features,
+        upper_halves_zero="upper-halves-zero" in contract.entry.assume,
+        known=_known(entry_image),
+    )
+    _explore(image, environment, after_init_sipi(base, entry_image), progress)
+    return Run(
+        name=contract.name,
+        assumptions=assumptions,
+        inputs={
+            "base": base.term,
+            "kernel_phys_addr": kernel,
+            "boot_params_phys_addr": boot_params,
+            "maxphyaddr": features.maxphyaddr,
+        },
+        features=features,
+        ends=tuple(environment.ends),
+        covered=tuple(sorted(environment.covered)),
+        solver_calls=environment.prover.calls,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _scratch(contract: Contract, image: Image) -> frozenset[int]:
+    offsets: set[int] = set()
+    for part in contract.scratch:
+        start = image.symbols[part.start] + part.offset
+        end = start + part.size if part.size is not None else image.symbols[part.end or ""]
+        offsets.update(range(start, end))
+    return frozenset(offsets)
+
+
+def _known(image: EntryImage) -> tuple[range, ...]:
+    """The longest ranges of bytes that are neither scratch nor mailbox."""
+    words = {start + byte for start in image.words for byte in range(8)}
+    known = [i for i in range(len(image.data)) if i not in image.unknown and i not in words]
+    ranges: list[range] = []
+    for offset in known:
+        if ranges and ranges[-1].stop == offset:
+            ranges[-1] = range(ranges[-1].start, offset + 1)
+        else:
+            ranges.append(range(offset, offset + 1))
+    return tuple(ranges)
+
+
+def _assumptions(
+    contract: Contract, base: Base, features: Features
+) -> tuple[tuple[str, z3.BoolRef], ...]:
+    lowest, highest = contract.cpu.maxphyaddr
+    true = z3.BoolVal(True)
+    result = [
+        (
+            f"the image lies at a page-aligned base from {base.lowest:#x} to {base.highest:#x}",
+            z3.simplify(base.in_range()),
+        ),
+        (
+            f"MAXPHYADDR is {lowest} to {highest}",
+            z3.And(z3.UGE(features.maxphyaddr, lowest), z3.ULE(features.maxphyaddr, highest)),
+        ),
+        ("no NMI, SMI, INIT, machine check or debug exception during the run", true),
+        ("no other agent writes the image or its tables during the run", true),
+    ]
+    if "long-mode" in contract.cpu.assume:
+        result.append((LONG_MODE, features.long_mode))
+    if "upper-halves-zero" in contract.entry.assume:
+        result.append((UPPER_HALVES_ZERO, true))
+    return tuple(result)
+
+
+def _explore(
+    image: Image, environment: Environment, cpu: Cpu, progress: Callable[[str], None]
+) -> None:
+    """Let angr's simulation manager drive the engine until no path is left."""
+    for name in ("archinfo.arch_pcode", "angr.sim_state"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    arch = archinfo.ArchPcode("x86:LE:64:default")
+    project = angr.Project(
+        io.BytesIO(image.data),
+        engine=TrampolineEngine,
+        main_opts={"backend": "blob", "arch": arch, "base_addr": 0, "entry_point": 0},
+        auto_load_libs=False,
+    )
+    project.factory.default_engine.environment = environment
+    state: angr.SimState[Any, Any] = angr.SimState(project=project, mode="symbolic")
+    state.regs._ip = 0
+    state.register_plugin("cpu", cpu)
+    manager = project.factory.simgr(state)
+    forks = 0
+    while manager.active:
+        manager.step()
+        forks += 1
+        progress(f"{len(manager.active)} paths open, {len(environment.ends)} ended")
+        if manager.errored:
+            manager.errored[0].reraise()
+        if forks > MAX_PATHS:
+            raise RuntimeError(f"{image.name}: more than {MAX_PATHS} branches were explored")
+    for stash in manager.stashes:
+        if stash not in ("active", "deadended") and manager.stashes[stash]:
+            raise RuntimeError(f"{image.name}: angr put paths aside as `{stash}`")

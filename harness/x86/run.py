@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The result of a symbolic execution: every path, how it ends, and what it read and wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import z3
+
+from harness.x86.memory import Memory
+from models.cpuid import Features
+from models.descriptors import Segment
+from models.modes import Control, Mode
+
+
+class EndKind(Enum):
+    """How a path ends."""
+
+    HAND_OFF = "jump out of the image in 64-bit mode"
+    PARKED = "halted with interrupts off"
+    SHUTDOWN = "fault with an empty IDT: shutdown"
+    STRAY = "an access that is mapped to another physical address"
+    TABLE_IN_USE = "store that changes a translation in use, with no invalidation after it"
+    SPINNING = "an endless loop"
+    UNSUPPORTED = "not covered by the machine"
+
+
+@dataclass(frozen=True)
+class Access:
+    """One read or write of memory by the target CPU, in program order.
+
+    `linear` is a 64-bit linear address; the machine goes on only where the physical one equals it.
+    `size` is in bytes. For a summarised loop `count` accesses stand `stride` bytes apart and
+    `value` contains the iteration's number (`terms.index_symbol`). `conditions` and `records` say
+    how much of the path's condition and of its memory log lies before this access.
+    """
+
+    kind: str  # "load", "store", "descriptor" (read of a GDT entry or of a table pointer)
+    linear: z3.BitVecRef
+    size: int
+    value: z3.BitVecRef
+    mode: Mode
+    instruction: int  # byte offset in the image
+    conditions: int
+    records: int
+    count: int = 1
+    stride: int = 0
+
+
+@dataclass(frozen=True)
+class FinalState:
+    """The CPU at the end of a path. General registers and RFLAGS have 64 bits."""
+
+    registers: dict[str, z3.BitVecRef]
+    rip: z3.BitVecRef
+    rflags: z3.BitVecRef
+    segments: dict[str, Segment]
+    control: Control
+    gdtr_base: z3.BitVecRef  # linear address, 64 bits
+    gdtr_limit: z3.BitVecRef  # 16 bits, last valid offset
+
+
+@dataclass(frozen=True)
+class PathEnd:
+    """One path. It is taken by exactly those inputs that satisfy all of `path`."""
+
+    kind: EndKind
+    detail: str
+    instruction: int  # byte offset of the last instruction
+    mode: Mode
+    path: tuple[z3.BoolRef, ...]
+    state: FinalState
+    memory: Memory
+    accesses: tuple[Access, ...]
+    trace: tuple[tuple[int, str], ...]  # (image offset, mode name) of each executed instruction
+
+    @property
+    def condition(self) -> z3.BoolRef:
+        """The path condition as one term."""
+        return z3.And(*self.path) if self.path else z3.BoolVal(True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """All paths of one trampoline from SIPI on.
+
+    `assumptions` are sentence and condition: what contract and manual restrict the inputs to. It
+    holds on every path. `covered` are the offsets of all instructions that some path executes.
+    """
+
+    name: str
+    assumptions: tuple[tuple[str, z3.BoolRef], ...]
+    inputs: dict[str, z3.BitVecRef]
+    features: Features
+    ends: tuple[PathEnd, ...]
+    covered: tuple[int, ...]
+    solver_calls: int
+    seconds: float
+
+    @property
+    def hypotheses(self) -> tuple[z3.BoolRef, ...]:
+        """The assumptions' conditions."""
+        return tuple(condition for _, condition in self.assumptions)
+
+    def ends_of(self, kind: EndKind) -> tuple[PathEnd, ...]:
+        """The paths that end so."""
+        return tuple(end for end in self.ends if end.kind is kind)

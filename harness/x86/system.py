@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""System instructions, by mnemonic: p-code has no effect on modes and hidden state for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import z3
+from pypcode import OpCode
+
+from harness.x86.cpu import TablePointer
+from harness.x86.lift import Instruction, Op
+from harness.x86.machine import Machine, PathOver
+from harness.x86.pcode import Plain
+from harness.x86.registers import CONTROL, SEGMENTS, force
+from harness.x86.run import EndKind
+from harness.x86.terms import const, low, number, simplify
+from harness.x86.transfer import far_jump, far_return, load_segment
+from models import modes
+from models.cpuid import Output, cpuid
+
+NO_EFFECT = frozenset({"NOP", "PAUSE", "WBINVD", "LFENCE", "MFENCE", "SFENCE", "ENDBR64"})
+"""Instructions without an effect on anything that is modelled; caches are not."""
+
+
+def handler(instruction: Instruction) -> Callable[[Machine, Instruction], None] | None:
+    """What executes this instruction, None if it is a plain one."""
+    if instruction.mnemonic == "MOV" and instruction.ops:
+        output = instruction.ops[-1].output
+        if output is not None and output.name in SEGMENTS:
+            return _move_to_segment
+        if output is not None and output.name in CONTROL:
+            return _move_to_control
+    if instruction.mnemonic in NO_EFFECT:
+        return _nothing
+    return _HANDLERS.get(instruction.mnemonic)
+
+
+def _nothing(machine: Machine, instruction: Instruction) -> None:
+    machine.cpu.pc = instruction.end
+
+
+def _halt(machine: Machine, instruction: Instruction) -> None:
+    """HLT with interrupts off: parked. NMI, SMI and INIT are outside the model."""
+    if number(force(machine.registers.flags["IF"])) != 0:
+        raise machine.refuse("hlt while interrupts may be on")
+    machine.end(EndKind.PARKED, "")
+    raise PathOver
+
+
+def _move_to_segment(machine: Machine, instruction: Instruction) -> None:
+    name = _written(instruction).lower()
+    if name == "cs":
+        raise machine.refuse("mov to CS, which is #UD")
+    load_segment(machine, name, low(_source(machine, instruction), 16))
+    machine.cpu.pc = instruction.end
+
+
+def _move_to_control(machine: Machine, instruction: Instruction) -> None:
+    """MOV to CR0, CR3 or CR4 (SDM 2, MOV control registers)."""
+    value = machine.environment.base.normal(low(_source(machine, instruction), 64))
+    name = _written(instruction)
+    {"CR0": write_cr0, "CR3": _write_cr3, "CR4": _write_cr4}.get(name, _refuse_control)(
+        machine, value
+    )
+    machine.cpu.pc = instruction.end
+
+
+def _refuse_control(machine: Machine, value: z3.BitVecRef) -> None:
+    raise machine.refuse("a write to CR2")
+
+
+def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
+    """MOV to CR0 of 64 bits: modes may change, paging may begin or end."""
+    cpu = machine.cpu
+    was_paging = cpu.paging
+    cs_long = cpu.segments["cs"].long
+    machine.fault_if(
+        modes.cr0_write_faults(cpu.control, value, cs_long), "#GP: CR0 may not hold this value"
+    )
+    _set_control(machine, modes.cr0_write(cpu.control, value))
+    cpu.update_mode()
+    _check_paging_kind(machine)
+    if not was_paging and cpu.paging:
+        machine.map_image()
+    elif not cpu.paging:
+        cpu.identity_slots = None
+
+
+def _check_paging_kind(machine: Machine) -> None:
+    control = machine.cpu.control
+    if machine.cpu.paging and not z3.is_true(z3.simplify(modes.four_level(control))):
+        raise machine.refuse("a paging mode other than 4-level paging")
+
+
+def _write_cr3(machine: Machine, value: z3.BitVecRef) -> None:
+    cpu = machine.cpu
+    maxphyaddr = machine.environment.features.maxphyaddr
+    machine.fault_if(
+        modes.cr3_write_faults(cpu.control, value, maxphyaddr), "#GP: CR3 has a reserved bit set"
+    )
+    _set_control(machine, modes.cr3_write(cpu.control, value))
+    if cpu.paging:
+        machine.map_image()
+
+
+def _write_cr4(machine: Machine, value: z3.BitVecRef) -> None:
+    features = machine.environment.features
+    if number(value) is None or number(value) & ~(modes.CR4_PAE | modes.CR4_LA57):  # type: ignore[operator]
+        raise machine.refuse(f"a write of {value} to CR4: only PAE and LA57 are modelled")
+    supported = z3.If(
+        features.five_level, const(modes.CR4_PAE | modes.CR4_LA57), const(modes.CR4_PAE)
+    )
+    control = machine.cpu.control
+    machine.fault_if(
+        modes.cr4_write_faults(control, value, supported), "#GP: CR4 may not hold this value"
+    )
+    _set_control(machine, modes.cr4_write(control, value))
+    _check_paging_kind(machine)
+
+
+def _set_control(machine: Machine, control: modes.Control) -> None:
+    base = machine.environment.base
+    machine.cpu.control = modes.Control(
+        *(base.normal(z3.simplify(value)) for value in vars(control).values())
+    )
+
+
+def _load_machine_status_word(machine: Machine, instruction: Instruction) -> None:
+    """LMSW: bits 3:0 of CR0; it can set PE but not clear it."""
+    source = [op for op in instruction.ops if op.opcode == OpCode.INT_AND][-1].inputs[0]
+    if source.space != "register":
+        raise machine.refuse("lmsw from memory")
+    control = machine.cpu.control
+    value = low(force(Plain(instruction, machine).read(source)), 16)
+    _set_control(
+        machine,
+        modes.Control(modes.lmsw(control, value), control.cr3, control.cr4, control.efer),
+    )
+    machine.cpu.update_mode()
+    machine.cpu.pc = instruction.end
+
+
+def _load_table_pointer(machine: Machine, instruction: Instruction) -> None:
+    """LGDT, LIDT: 2 bytes of limit, then 4 bytes of base, 8 in 64-bit code (SDM 2, LGDT/LIDT)."""
+    address = Plain(instruction, machine).operand_address()
+    width = 8 if instruction.bits == 64 else 4
+    linear = machine.linear(address, 2 + width, write=False)
+    limit = machine.read(linear, 2, "descriptor")
+    base = low(machine.read(simplify(linear + 2), width, "descriptor"), 64)
+    if instruction.bits != 64 and instruction.operand_bytes == 2:
+        base = simplify(base & 0xFFFFFF)
+    pointer = TablePointer(machine.environment.base.normal(base), limit)
+    if instruction.mnemonic == "LGDT":
+        machine.cpu.gdtr = pointer
+    else:
+        machine.cpu.idtr = pointer
+    machine.cpu.pc = instruction.end
+
+
+def _jump_far(machine: Machine, instruction: Instruction) -> None:
+    """JMP ptr16:16/32 or m16:16/32/64."""
+    if ":" in instruction.operands and "[" not in instruction.operands:
+        selector, offset = (int(part, 0) for part in instruction.operands.split(":"))
+        far_jump(machine, const(selector, 16), const(offset))
+        return
+    address = Plain(instruction, machine).operand_address()
+    width = instruction.operand_bytes
+    linear = machine.linear(address, width + 2, write=False)
+    offset_term = machine.read(linear, width, "load")
+    selector_term = machine.read(simplify(linear + width), 2, "load")
+    far_jump(machine, selector_term, offset_term)
+
+
+def _return_far(machine: Machine, instruction: Instruction) -> None:
+    """RET far without operand: pops offset and selector, one operand size each (SDM 2, RET)."""
+    if instruction.operands:
+        raise machine.refuse("a far return that releases stack bytes")
+    width, bits = instruction.operand_bytes, instruction.bits
+    if bits == 16:
+        raise machine.refuse("a far return in 16-bit code")
+    stack = machine.registers.read("rsp", 0, bits // 8)
+    offset = machine.load(stack, width)
+    selector = low(machine.load(simplify(stack + width), width), 16)
+    machine.registers.write("rsp", 0, simplify(stack + 2 * width))
+    far_return(machine, selector, offset)
+
+
+def _read_msr(machine: Machine, instruction: Instruction) -> None:
+    _only_efer(machine)
+    efer = machine.cpu.control.efer
+    _write32(machine, "rax", low(efer, 32))
+    _write32(machine, "rdx", simplify(z3.Extract(63, 32, efer)))
+    machine.cpu.pc = instruction.end
+
+
+def _write_msr(machine: Machine, instruction: Instruction) -> None:
+    _only_efer(machine)
+    registers, features = machine.registers, machine.environment.features
+    value = simplify(z3.Concat(registers.read("rdx", 0, 4), registers.read("rax", 0, 4)))
+    zero = const(0)
+    supported = (
+        const(modes.EFER_SCE)
+        | z3.If(features.long_mode, const(modes.EFER_LME | modes.EFER_LMA), zero)
+        | z3.If(features.no_execute, const(modes.EFER_NXE), zero)
+    )
+    control = machine.cpu.control
+    machine.fault_if(
+        modes.efer_write_faults(control, value, supported), "#GP: EFER may not hold this value"
+    )
+    _set_control(machine, modes.efer_write(control, value))
+    machine.cpu.pc = instruction.end
+
+
+def _only_efer(machine: Machine) -> None:
+    msr = number(machine.registers.read("rcx", 0, 4))
+    if msr != modes.IA32_EFER:
+        name = "that is not constant" if msr is None else hex(msr)
+        raise machine.refuse(f"MSR {name}: only EFER is modelled")
+
+
+def _identify(machine: Machine, instruction: Instruction) -> None:
+    """CPUID of a constant leaf; what the model does not say is unknown, but the same each time."""
+    leaf = number(machine.registers.read("rax", 0, 4))
+    subleaf = number(machine.registers.read("rcx", 0, 4))
+    if leaf is None:
+        raise machine.refuse("cpuid with a leaf that is not constant")
+    features = machine.environment.features
+    outputs = cpuid(leaf, -1 if subleaf is None else subleaf, features)
+    for name, output in outputs.items():
+        label = f"cpuid_{leaf:x}_{name}"
+        unknown = (
+            machine.environment.unknown(label, 32)
+            if subleaf is None
+            else z3.BitVec(f"{label}_{subleaf:x}", 32)
+        )
+        value = output.complete(unknown) if isinstance(output, Output) else unknown
+        _write32(machine, "r" + name[1:], simplify(value))
+    machine.cpu.pc = instruction.end
+
+
+def _write32(machine: Machine, name: str, value: z3.BitVecRef) -> None:
+    """A 32-bit result: in 64-bit mode the upper half becomes 0 (SDM vol. 1, 3.4.1.1)."""
+    if machine.cpu.mode is modes.Mode.LONG64:
+        machine.registers.write(name, 0, low(value, 64))
+    else:
+        machine.registers.write(name, 0, value)
+
+
+def _written(instruction: Instruction) -> str:
+    output = instruction.ops[-1].output
+    assert output is not None
+    return output.name
+
+
+def _source(machine: Machine, instruction: Instruction) -> z3.BitVecRef:
+    """The operand of a move to a special register: all its operations but the last one run."""
+    plain = Plain(instruction, machine)
+    for op in instruction.ops[:-1]:
+        plain.execute(op)
+    last: Op = instruction.ops[-1]
+    if last.opcode not in (OpCode.COPY, OpCode.SUBPIECE, OpCode.INT_ZEXT):
+        raise machine.refuse(f"`{instruction}` in this form")
+    return force(plain.read(last.inputs[0]))
+
+
+_HANDLERS: dict[str, Callable[[Machine, Instruction], None]] = {
+    "HLT": _halt,
+    "LMSW": _load_machine_status_word,
+    "LGDT": _load_table_pointer,
+    "LIDT": _load_table_pointer,
+    "JMPF": _jump_far,
+    "RETF": _return_far,
+    "RDMSR": _read_msr,
+    "WRMSR": _write_msr,
+    "CPUID": _identify,
+}

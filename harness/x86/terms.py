@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Symbols of a run, and the one normal form that the machine knows: *base + constant*.
+
+All values are z3 bit-vectors. The base is not a free 64-bit value: SIPI delivers an 8-bit vector V
+and the CPU starts at V << 12 (SDM 3A "MP Initialization Protocol"), so V is the symbol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import z3
+
+VECTOR = "sipi_vector"
+INDEX = "iteration"  # index of an element of a range write, 64 bits
+ENTRY_MEMORY = z3.Array("memory_at_entry", z3.BitVecSort(64), z3.BitVecSort(8))
+"""Physical memory as the CPU finds it at its first instruction; nothing is assumed of it."""
+
+index_symbol = z3.BitVec(INDEX, 64)
+
+
+def const(value: int, bits: int = 64) -> z3.BitVecRef:
+    """`value` modulo 2**bits as a term."""
+    return z3.BitVecVal(value, bits)
+
+
+def number(term: z3.BitVecRef) -> int | None:
+    """The value of a constant term, unsigned; None when it is not constant by syntax."""
+    return term.as_long() if z3.is_bv_value(term) else None
+
+
+def simplify(term: z3.BitVecRef) -> z3.BitVecRef:
+    """z3's rewriter, skipped for constants and plain symbols."""
+    return z3.simplify(term) if term.num_args() else term
+
+
+def low(term: z3.BitVecRef, bits: int) -> z3.BitVecRef:
+    """The low `bits` of a term, zero-extended when it is narrower."""
+    size = term.size()
+    if size == bits:
+        return term
+    if size > bits:
+        return simplify(z3.Extract(bits - 1, 0, term))
+    return simplify(z3.ZeroExt(bits - size, term))
+
+
+def variables(term: z3.ExprRef) -> frozenset[str]:
+    """Names of the symbols that occur in a term."""
+    names: set[str] = set()
+    seen: set[int] = set()
+    stack = [term]
+    while stack:
+        node = stack.pop()
+        if node.get_id() in seen:
+            continue
+        seen.add(node.get_id())
+        if z3.is_const(node):
+            if node.decl().kind() == z3.Z3_OP_UNINTERPRETED:
+                names.add(node.decl().name())
+        else:
+            stack.extend(node.children())
+    return frozenset(names)
+
+
+@dataclass
+class Base:
+    """The physical address that the image was copied to: symbolic, or one concrete page.
+
+    `lowest` and `highest` are inclusive page-aligned physical addresses.
+    """
+
+    lowest: int
+    highest: int
+    term: z3.BitVecRef = field(init=False)
+    _offsets: dict[int, tuple[z3.ExprRef, int | None]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.vector = z3.BitVec(VECTOR, 8)
+        if self.lowest == self.highest:
+            self.vector = const(self.lowest >> 12, 8)
+        self.term = z3.simplify(z3.Concat(const(0, 44), self.vector, const(0, 12)))
+
+    @property
+    def concrete(self) -> bool:
+        """True when there is only one base."""
+        return self.lowest == self.highest
+
+    def in_range(self) -> z3.BoolRef:
+        """The base is one of those that the contract allows."""
+        return z3.And(
+            z3.UGE(self.vector, self.lowest >> 12), z3.ULE(self.vector, self.highest >> 12)
+        )
+
+    def at(self, offset: int, bits: int = 64) -> z3.BitVecRef:
+        """base + offset, modulo 2**bits, in normal form."""
+        return low(simplify(self.term + const(offset)), bits)
+
+    def offset_of(self, term: z3.BitVecRef) -> int | None:
+        """The constant c with term = base + c (term zero-extended to 64 bits) for every base.
+
+        None when there is no such constant. The answer is proved, not guessed from the shape of
+        the term: a candidate is read off at one base and z3 decides the equation for all.
+        """
+        if z3.is_bv_value(term):
+            return term.as_long() - self.lowest if self.concrete else None
+        if self.concrete:
+            return None
+        key = term.get_id()  # stable while the term is kept alive, so keep it beside the answer
+        if key not in self._offsets:
+            self._offsets[key] = (term, self._prove_offset(term))
+        return self._offsets[key][1]
+
+    def _prove_offset(self, term: z3.BitVecRef) -> int | None:
+        if variables(term) != {VECTOR}:
+            return None
+        wide = low(term, 64)
+        sample = z3.simplify(
+            z3.substitute(wide, (self.vector, const(self.lowest >> 12, 8)))
+        ).as_long()
+        offset = sample - self.lowest
+        solver = z3.SolverFor("QF_BV")
+        solver.add(self.in_range(), wide != self.term + const(offset))
+        return offset if solver.check() == z3.unsat else None
+
+    def normal(self, term: z3.BitVecRef) -> z3.BitVecRef:
+        """The same value, written as base + constant if it is that and is wide enough to be."""
+        if self.concrete or term.num_args() == 0 or term.size() < 20:
+            return term
+        offset = self.offset_of(term)
+        return term if offset is None else self.at(offset, term.size())

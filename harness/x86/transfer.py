@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Far transfers and loads of segment registers, with their descriptor checks."""
+
+from __future__ import annotations
+
+import z3
+
+from harness.x86.cpu import simplified, truth
+from harness.x86.machine import Machine, PathOver
+from harness.x86.run import EndKind
+from harness.x86.terms import const, low, number, simplify
+from models import descriptors
+from models.descriptors import Segment
+from models.modes import EFER_LMA, Mode
+from models.paging import canonical
+
+CPL = const(0, 2)
+ACCESSED = 1 << 40
+"""Accessed flag of a code or data descriptor (SDM 3A 3.4.5.1, table 3-1)."""
+
+
+def load_segment(machine: Machine, name: str, selector: z3.BitVecRef) -> None:
+    """MOV to DS, ES, SS, FS or GS. `selector` has 16 bits."""
+    cpu = machine.cpu
+    if cpu.mode is Mode.REAL16:
+        segment = simplified(descriptors.real_mode_load(cpu.segments[name], selector))
+        base = machine.environment.base.normal(segment.base)
+        cpu.segments[name] = Segment(**{**vars(segment), "base": base})
+        return
+    raw = read_descriptor(machine, selector)
+    if name == "ss":
+        in_64bit = z3.BoolVal(cpu.mode is Mode.LONG64)
+        faults = descriptors.stack_load_faults(selector, raw, CPL, in_64bit)
+    else:
+        faults = descriptors.data_load_faults(selector, raw, CPL)
+    machine.fault_if(faults, f"#GP: load of {name.upper()} with {selector}")
+    if not truth(descriptors.is_null(selector)):
+        raw = set_accessed(machine, selector, raw)
+    cpu.segments[name] = simplified(descriptors.decode(selector, raw))
+
+
+def read_descriptor(machine: Machine, selector: z3.BitVecRef) -> z3.BitVecRef:
+    """The 8 bytes of the GDT that a constant selector names; 0 for a null selector."""
+    if number(selector) is None:
+        raise machine.refuse(f"selector {selector}, which is not constant")
+    if truth(descriptors.is_null(selector)):
+        return const(0)
+    if truth(descriptors.uses_ldt(selector)):
+        raise machine.refuse(f"selector {selector}, which names the LDT")
+    machine.fault_if(
+        descriptors.outside_table(selector, machine.cpu.gdtr.limit),
+        f"#GP: selector {selector} is outside the GDT",
+    )
+    raw = machine.read(_entry(machine, selector), 8, "descriptor")
+    if number(raw) is None:
+        raise machine.refuse(f"the descriptor of selector {selector} is not constant")
+    return raw
+
+
+def _entry(machine: Machine, selector: z3.BitVecRef) -> z3.BitVecRef:
+    address = simplify(machine.cpu.gdtr.base + descriptors.table_offset(selector))
+    if machine.cpu.mode is not Mode.LONG64:
+        address = low(low(address, 32), 64)
+    return machine.environment.base.normal(address)
+
+
+def set_accessed(machine: Machine, selector: z3.BitVecRef, raw: z3.BitVecRef) -> z3.BitVecRef:
+    """Loading a descriptor sets its accessed flag in the table (SDM 3A 3.4.5.1)."""
+    flagged = simplify(raw | ACCESSED)
+    if not flagged.eq(raw):
+        byte = simplify(z3.Extract(47, 40, flagged))
+        machine.write(simplify(_entry(machine, selector) + 5), byte)
+    return flagged
+
+
+def far_jump(machine: Machine, selector: z3.BitVecRef, offset: z3.BitVecRef) -> None:
+    """JMP far to selector (16 bits) : offset (any width, zero-extended)."""
+    _transfer(machine, selector, low(offset, 64), returns=False)
+
+
+def far_return(machine: Machine, selector: z3.BitVecRef, offset: z3.BitVecRef) -> None:
+    """RET far to selector : offset at the same privilege level."""
+    _transfer(machine, selector, low(offset, 64), returns=True)
+
+
+def _transfer(
+    machine: Machine, selector: z3.BitVecRef, offset: z3.BitVecRef, *, returns: bool
+) -> None:
+    cpu = machine.cpu
+    if cpu.mode is Mode.REAL16:
+        cs = simplified(descriptors.real_mode_load(cpu.segments["cs"], selector))
+    else:
+        cs = _load_code(machine, selector, returns=returns)
+    was_64bit = cpu.mode is Mode.LONG64
+    cpu.segments["cs"] = cs
+    cpu.update_mode()
+    if cpu.mode is Mode.LONG64:
+        machine.fault_if(z3.Not(canonical(offset, 4)), "#GP: far transfer to a non-canonical RIP")
+        if not was_64bit:
+            lose_upper_halves(machine)
+    else:
+        machine.fault_if(descriptors.fetch_faults(cs, low(offset, 32), 1), "#GP: EIP is outside CS")
+        offset = simplify(cs.base + offset)
+    go_to(machine, offset)
+
+
+def _load_code(machine: Machine, selector: z3.BitVecRef, *, returns: bool) -> Segment:
+    cpu = machine.cpu
+    if number(selector) is not None and truth(descriptors.is_null(selector)):
+        machine.fault_if(z3.BoolVal(True), "#GP: far transfer to a null selector")
+    raw = read_descriptor(machine, selector)
+    if truth(descriptors.names_system_descriptor(raw)):
+        raise machine.refuse(f"selector {selector} names a gate or system descriptor")
+    lma = cpu.control.efer & EFER_LMA != 0
+    if returns:
+        if truth(descriptors.returns_outwards(selector, CPL)):
+            raise machine.refuse("a far return to another privilege level")
+        faults = descriptors.far_return_faults(selector, raw, CPL, lma)
+    else:
+        faults = descriptors.code_load_faults(selector, raw, CPL, lma)
+    machine.fault_if(faults, f"#GP: load of CS with {selector}")
+    raw = set_accessed(machine, selector, raw)
+    return simplified(descriptors.code_load(selector, raw, CPL))
+
+
+def lose_upper_halves(machine: Machine) -> None:
+    """In 32-bit modes the upper halves of general registers are undefined (SDM vol. 1, 3.4.1.1)."""
+    registers = machine.registers
+    for name in registers.values:
+        upper = const(0, 32)
+        if not machine.environment.upper_halves_zero:
+            upper = machine.environment.unknown(f"{name}_upper_half", 32)
+        registers.write(name, 4, upper)
+
+
+def go_to(machine: Machine, linear: z3.BitVecRef) -> None:
+    """Go on at a linear address: inside the image, or the path ends with the hand-off."""
+    cpu, environment = machine.cpu, machine.environment
+    offset = environment.base.offset_of(linear)
+    inside = offset is not None and 0 <= offset < len(environment.image.data)
+    # A concrete base makes every constant an offset; the mailbox never is a constant.
+    if inside:
+        assert offset is not None
+        cpu.pc = offset
+        return
+    if cpu.mode is not Mode.LONG64:
+        raise machine.refuse(f"a jump out of the image in {cpu.mode.value}")
+    machine.fault_if(z3.Not(canonical(linear, 4)), "#GP: jump to a non-canonical address")
+    machine.end(EndKind.HAND_OFF, "", rip=linear)
+    raise PathOver
