@@ -175,7 +175,7 @@ def _one_iteration(
     known = {str(induction.symbol) for induction in moving.values()}
     loose = {str(s) for s in symbols.values()} - known | {str(f) for f in unknown_flags.values()}
     for term in (goes_on, *(part for store in port.stores for part in store)):
-        if variables(term) & loose:
+        if loose & set(variables(term)):
             raise _NotCounted
     return after, port.stores, goes_on, moving, set(bits)
 
@@ -211,7 +211,7 @@ def _induction(
 
 def _iterations_left_out(machine: Machine, goes_on: z3.BoolRef) -> int:
     """The m for which the loop goes on after iterations 0 .. m - 1 and ends after iteration m."""
-    if variables(goes_on) - {str(index_symbol)}:
+    if set(variables(goes_on)) - {str(index_symbol)}:
         raise _NotCounted
     solver = z3.SolverFor("QF_BV")
     solver.add(z3.Not(goes_on), z3.ULE(index_symbol, MAX_COUNT))
@@ -275,7 +275,8 @@ def repeat(machine: Machine, instruction: Instruction) -> None:
     if count is None:
         raise machine.refuse(f"`{instruction}` with a count that is not constant")
     if count:
-        once = Instruction(**{**vars(instruction), "ops": tuple(iteration)})
+        name = instruction.mnemonic.partition(".")[0]
+        once = Instruction(**{**vars(instruction), "mnemonic": name, "ops": tuple(iteration)})
 
         def continues(registers: Registers, jump: Jump | None) -> z3.BoolRef:
             return simplify(registers.read("rcx", 0, counter.size)) != 0

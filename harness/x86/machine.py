@@ -30,6 +30,7 @@ from harness.x86.memory import (
 from harness.x86.pcode import Pointer
 from harness.x86.prover import Prover
 from harness.x86.run import Access, EndKind, PathEnd
+from harness.x86.tables import EntryReader
 from harness.x86.terms import Base, const, index_symbol, low, number, simplify
 from models.cpuid import Features
 from models.descriptors import access_faults
@@ -177,15 +178,16 @@ class Machine:
         return self.environment.base.normal(linear)
 
     def _flat(self, address: z3.BitVecRef, size: int, write: bool) -> None:
-        """32-bit p-code does not tell which segment it uses, so all of them must be flat."""
-        for name in ("ds", "es", "ss"):
-            segment = self.cpu.segments[name]
-            if not z3.is_true(z3.simplify(segment.base == 0)):
-                raise self.refuse(f"a 32-bit memory access while {name.upper()} is not flat")
-            self.fault_if(
-                access_faults(segment, low(address, 32), size, write),
-                f"#GP or #SS: {name.upper()} does not allow the access",
-            )
+        """32-bit p-code does not tell which segment it uses, so all must be flat and agree."""
+        segments = [self.cpu.segments[name] for name in ("ds", "es", "ss")]
+        if any(not z3.is_true(z3.simplify(segment.base == 0)) for segment in segments):
+            raise self.refuse("a 32-bit memory access while DS, ES or SS is not flat")
+        if not z3.is_true(self.cpu.segments["ss"].big):
+            raise self.refuse("a 32-bit memory access while SS has a 16-bit stack pointer")
+        faults = [access_faults(segment, low(address, 32), size, write) for segment in segments]
+        if self.possible(z3.And(z3.Or(*faults), z3.Not(z3.And(*faults)))):
+            raise self.refuse("a 32-bit memory access that not all of DS, ES and SS allow")
+        self.fault_if(faults[0], "#GP or #SS: the segment does not allow the access")
 
     # --- physical memory behind a linear address
 
@@ -202,10 +204,10 @@ class Machine:
         self._record(kind, linear, size, value)
         return value
 
-    def write(self, linear: z3.BitVecRef, value: z3.BitVecRef) -> None:
+    def write(self, linear: z3.BitVecRef, value: z3.BitVecRef, kind: str = "store") -> None:
         """Write at a linear address and record it."""
         self.translate(linear, value.size() // 8, Kind.WRITE)
-        self._record("store", linear, value.size() // 8, value)
+        self._record(kind, linear, value.size() // 8, value)
         size = value.size() // 8
         self._append(Write(linear, size, value, self._pages(linear, size)))
 
@@ -215,8 +217,10 @@ class Machine:
             record.address,
             simplify(record.address + const(record.stride * (record.count - 1) + record.size - 1)),
         )
-        anywhere = simplify(record.address + index_symbol * record.stride)
-        pages = self._pages(anywhere, record.size, z3.ULT(index_symbol, record.count))
+        pages = self._pages(first, span_of(record))
+        if pages is None:
+            anywhere = simplify(first + index_symbol * record.stride)
+            pages = self._pages(anywhere, record.size, z3.ULT(index_symbol, record.count))
         record = replace(record, pages=pages)
         if self.cpu.paging:
             if pages is None or self.cpu.identity_slots is None:
@@ -260,23 +264,28 @@ class Machine:
             if not 0 <= offset <= length - size:
                 return None
             return frozenset(range(offset & -PAGE, offset + size, PAGE))
-        key = (linear.get_id(), size)
-        if key not in self.cpu.locations:
-            pages = self._enumerate_pages(simplify(linear - base.term), size, length, given)
-            self.cpu.locations = {**self.cpu.locations, key: (linear, pages)}
-        return self.cpu.locations[key][1]
+        page, within = _split_page(simplify(linear - base.term))
+        if within is not None and within + size <= PAGE:
+            return self._locate(page, PAGE, given)
+        return self._locate(page, size, given)
 
-    def _enumerate_pages(
-        self, distance: z3.BitVecRef, size: int, length: int, given: z3.BoolRef | None
-    ) -> Pages:
-        conditions = [*self.cpu.path] + ([] if given is None else [given])
-        straddles = z3.UGT(distance & (PAGE - 1), PAGE - size)
-        outside = z3.UGT(distance, length - size)
-        prover = self.environment.prover
-        if prover.possible(conditions, z3.Or(outside, straddles)):
-            return None
-        pages = prover.values(conditions, distance & const(-PAGE), limit=length // PAGE)
-        return None if pages is None else frozenset(pages)
+    def _locate(self, distance: z3.BitVecRef, size: int, given: z3.BoolRef | None) -> Pages:
+        """Image offsets of all pages that `size` bytes at base + distance may lie in."""
+        key = (distance.get_id(), size)
+        if key not in self.cpu.locations:
+            whole_pages = len(self.environment.image.data) // PAGE
+            conditions = [*self.cpu.path] + ([] if given is None else [given])
+            prover = self.environment.prover
+            families = [f for _, f in self.cpu.locations.values() if f is not None]
+            where = simplify(distance & const(-PAGE))
+            pages = prover.values(conditions, where, whole_pages, families)
+            if pages is not None and (
+                max(pages, default=0) >= whole_pages * PAGE
+                or prover.possible(conditions, z3.UGT(distance & (PAGE - 1), PAGE - size))
+            ):
+                pages = None
+            self.cpu.locations = {**self.cpu.locations, key: (distance, pages)}
+        return self.cpu.locations[key][1]
 
     def _may_change_code(self, record: Record) -> bool:
         """The write may hit bytes of the image whose content is known, and so maybe code."""
@@ -348,7 +357,8 @@ class Machine:
         for a walk at a symbolic address, so that the path's condition stays readable.
         """
         linear = z3.BitVec("linear", 64)
-        walks = [walk(linear, kind, self.paging(), self._read_entry) for kind in Kind]
+        reader = EntryReader(self.cpu.memory, self.environment.prover, self.cpu.path)
+        walks = [walk(linear, kind, self.paging(), reader) for kind in Kind]
         wrong = z3.Or(*(z3.Or(t.fault, t.physical != linear) for t in walks))
         low_bits, high_bits = 0, 48
         while high_bits - low_bits > 1:  # below 1 << low_bits all is well, at high_bits it is not
@@ -418,10 +428,8 @@ class Machine:
             entry = base.at(slot)
             if record.pages is not None and slot & -PAGE not in record.pages:
                 continue
-            if not self.possible(overlap(record, entry, 8)):
-                continue
-            old = memory.read(entry, 8, self.possible)
-            new = after.read(entry, 8, self.possible)
+            old = memory.read(entry, 8, pages=frozenset({slot & -PAGE}))
+            new = after.read(entry, 8, pages=frozenset({slot & -PAGE}))
             self.end_if(
                 (old ^ new) & const(~ACCESSED_AND_DIRTY) != 0,
                 EndKind.TABLE_IN_USE,
@@ -455,3 +463,15 @@ class Machine:
             raise self.refuse("a load of part of a paging-structure entry")
         flags = low(self.environment.unknown("accessed_dirty", 8) & ACCESSED_AND_DIRTY, 8 * size)
         return simplify(z3.If(value & 1 == 1, value | flags, value))
+
+
+def _split_page(distance: z3.BitVecRef) -> tuple[z3.BitVecRef, int | None]:
+    """A term as page-aligned part and constant below the page size; None if it is not so made."""
+    page, within = distance, 0
+    if z3.is_app_of(distance, z3.Z3_OP_BADD) and z3.is_bv_value(distance.arg(0)):
+        page = simplify(distance - distance.arg(0))
+        within = distance.arg(0).as_long()
+    aligned = number(simplify(z3.Extract(11, 0, page))) == 0
+    if not aligned or within >= PAGE:
+        return distance, None
+    return page, within

@@ -121,6 +121,18 @@ UNARY: dict[OpCode, Callable[[z3.BitVecRef, int], z3.BitVecRef]] = {
     OpCode.BOOL_NEGATE: lambda a, bits: a ^ 1,
     OpCode.POPCOUNT: _popcount,
 }
+PLAIN = frozenset(
+    "ADC ADD AND BT BTC BTR BTS CALL CLC CLD CLI CMC CMP CWD CDQ CQO CWDE CDQE CBW DEC IMUL INC "
+    "JMP LEA MOV MOVABS MOVSX MOVSXD MOVZX NEG NOT OR POP PUSH RET SAR SBB SHL SHLD SHR SHRD STC "
+    "STD SUB TEST XCHG XOR "
+    "JA JBE JC JG JGE JL JLE JNC JNO JNP JNS JNZ JO JP JS JZ "
+    "CMOVA CMOVBE CMOVC CMOVG CMOVGE CMOVL CMOVLE CMOVNC CMOVNO CMOVNP CMOVNS CMOVNZ CMOVO CMOVP "
+    "CMOVS CMOVZ SETA SETBE SETC SETG SETGE SETL SETLE SETNC SETNO SETNP SETNS SETNZ SETO SETP "
+    "SETS SETZ JB JNB JAE CMOVB CMOVNB CMOVAE SETB SETNB SETAE".split()  # noqa: SIM905
+)
+"""Instructions that p-code describes rightly, as sleigh spells them."""
+STRING = frozenset({"STOSB", "STOSW", "STOSD", "STOSQ"})
+"""The same without a repeat prefix; with one, `loops.repeat` gives the operations of one turn."""
 UNDEFINED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("SHL", "SHR", "SAR", "SHLD", "SHRD"), ("OF", "AF")),
     **dict.fromkeys(("BT", "BTS", "BTR", "BTC"), ("OF", "SF", "AF", "PF")),
@@ -144,6 +156,8 @@ class Plain:
 
     def run(self) -> Jump | None:
         """Execute all operations; None means: go on with the next instruction."""
+        if self.instruction.mnemonic not in PLAIN | STRING:
+            raise self._refuse("an instruction that is not modelled")
         for op in self.instruction.ops:
             if (jump := self.execute(op)) is not None:
                 return jump

@@ -40,20 +40,29 @@ class Prover:
         return not self.possible(path, z3.Not(condition))
 
     def values(
-        self, path: Sequence[z3.BoolRef], term: z3.BitVecRef, limit: int
-    ) -> list[int] | None:
-        """All values of a term on the path; None if there are more than `limit` or z3 gives up."""
-        found: list[int] = []
+        self,
+        path: Sequence[z3.BoolRef],
+        term: z3.BitVecRef,
+        limit: int,
+        families: Sequence[frozenset[int]] = (),
+    ) -> frozenset[int] | None:
+        """Values that include all those of a term on the path; None if more than `limit`.
+
+        A value that belongs to one of the `families` brings in all of that family unasked.
+        """
+        found: frozenset[int] = frozenset()
         while len(found) <= limit:
             self.calls += 1
             # A new solver each time: z3's incremental mode is far slower on these questions.
-            solver = self._solver([*path, *(term != value for value in found)])
+            solver = self._solver([*path, *(term != value for value in sorted(found))])
             answer = solver.check()
             if answer == z3.unsat:
                 return found
             if answer == z3.unknown:
                 return None
-            found.append(solver.model().eval(term, model_completion=True).as_long())
+            value = solver.model().eval(term, model_completion=True).as_long()
+            family = max((f for f in families if value in f), key=len, default=frozenset())
+            found |= {value} | family
         return None
 
     def _solver(self, conditions: Sequence[z3.BoolRef]) -> z3.Solver:

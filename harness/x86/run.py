@@ -36,7 +36,8 @@ class Access:
     how much of the path's condition and of its memory log lies before this access.
     """
 
-    kind: str  # "load", "store", "descriptor" (read of a GDT entry or of a table pointer)
+    kind: str  # "load", "store", "descriptor" (read of a GDT entry or of a table pointer),
+    # "accessed" (write of the byte with a descriptor's accessed flag)
     linear: z3.BitVecRef
     size: int
     value: z3.BitVecRef

@@ -44,9 +44,9 @@ def low(term: z3.BitVecRef, bits: int) -> z3.BitVecRef:
     return simplify(z3.ZeroExt(bits - size, term))
 
 
-def variables(term: z3.ExprRef) -> frozenset[str]:
-    """Names of the symbols that occur in a term."""
-    names: set[str] = set()
+def variables(term: z3.ExprRef) -> dict[str, z3.ExprRef]:
+    """The symbols that occur in a term, by name."""
+    found: dict[str, z3.ExprRef] = {}
     seen: set[int] = set()
     stack = [term]
     while stack:
@@ -56,10 +56,10 @@ def variables(term: z3.ExprRef) -> frozenset[str]:
         seen.add(node.get_id())
         if z3.is_const(node):
             if node.decl().kind() == z3.Z3_OP_UNINTERPRETED:
-                names.add(node.decl().name())
+                found[node.decl().name()] = node
         else:
             stack.extend(node.children())
-    return frozenset(names)
+    return found
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Base:
         return self._offsets[key][1]
 
     def _prove_offset(self, term: z3.BitVecRef) -> int | None:
-        if variables(term) != {VECTOR}:
+        if set(variables(term)) != {VECTOR}:
             return None
         wide = low(term, 64)
         sample = z3.simplify(

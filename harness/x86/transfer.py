@@ -69,7 +69,7 @@ def set_accessed(machine: Machine, selector: z3.BitVecRef, raw: z3.BitVecRef) ->
     flagged = simplify(raw | ACCESSED)
     if not flagged.eq(raw):
         byte = simplify(z3.Extract(47, 40, flagged))
-        machine.write(simplify(_entry(machine, selector) + 5), byte)
+        machine.write(simplify(_entry(machine, selector) + 5), byte, "accessed")
     return flagged
 
 
@@ -120,7 +120,10 @@ def _load_code(machine: Machine, selector: z3.BitVecRef, *, returns: bool) -> Se
         faults = descriptors.code_load_faults(selector, raw, CPL, lma)
     machine.fault_if(faults, f"#GP: load of CS with {selector}")
     raw = set_accessed(machine, selector, raw)
-    return simplified(descriptors.code_load(selector, raw, CPL))
+    cs = simplified(descriptors.code_load(selector, raw, CPL))
+    if number(cs.base) != 0 and not truth(z3.And(lma, cs.long)):
+        raise machine.refuse("a code segment with a base in protected mode")
+    return cs
 
 
 def lose_upper_halves(machine: Machine) -> None:

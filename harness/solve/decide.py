@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Decide one obligation: hypotheses satisfiable, then the goal, then the witness by evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import z3
+
+from harness.solve.obligation import Obligation, Result, Verdict
+from harness.solve.witness import Concrete, find_witness
+
+RLIMIT = 200_000_000  # z3 resource units for one question; the largest in use needs a tenth
+
+
+def decide(
+    obligation: Obligation,
+    defaults: Mapping[str, int],
+    preferred: Sequence[z3.BoolRef],
+    concrete: Concrete,
+) -> Result:
+    """The verdict on one obligation, from solvers that share nothing with any other obligation.
+
+    `defaults` are the values that a witness keeps where it can, by symbol; `preferred` are
+    conditions that it satisfies where it can (inputs that can be replayed). `concrete` tells what
+    memory holds at entry for given inputs.
+    """
+    clock = _Clock()
+    answer, _ = clock.check(obligation.hypotheses)
+    if answer == z3.unsat:
+        return clock.result(obligation, Verdict.VACUOUS, "the hypotheses exclude every input")
+    if answer == z3.unknown:
+        return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {clock.reason}")
+    answer, _ = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)))
+    if answer == z3.unsat:
+        return clock.result(obligation, Verdict.PROVED)
+    if answer == z3.unknown:
+        return clock.result(obligation, Verdict.UNKNOWN, clock.reason)
+    witness = find_witness(obligation, defaults, preferred, concrete, clock.check)
+    if witness is None:
+        reason = "z3 gives a counterexample, but evaluating it does not confirm it"
+        return clock.result(obligation, Verdict.UNKNOWN, reason)
+    result = clock.result(obligation, Verdict.REFUTED, "; ".join(witness.violated))
+    return Result(**{**vars(result), "witness": witness})
+
+
+class _Clock:
+    """Fresh solvers with a deterministic budget, and what they used."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.rlimit = 0
+        self.reason = ""
+
+    def check(
+        self, conditions: Sequence[z3.BoolRef]
+    ) -> tuple[z3.CheckSatResult, z3.ModelRef | None]:
+        """Are the conditions satisfiable together? With a model if they are."""
+        solver = z3.SolverFor("QF_ABV")
+        solver.set("rlimit", RLIMIT)
+        solver.add(*conditions)
+        answer = solver.check()
+        statistics = solver.statistics()
+        if "rlimit count" in statistics.keys():  # noqa: SIM118 - z3's type has no __contains__
+            self.rlimit += int(statistics.get_key_value("rlimit count"))
+        if answer == z3.unknown:
+            self.reason = f"z3 gave up ({solver.reason_unknown()}) within rlimit {RLIMIT}"
+        return answer, solver.model() if answer == z3.sat else None
+
+    def result(self, obligation: Obligation, verdict: Verdict, reason: str = "") -> Result:
+        seconds = time.perf_counter() - self.started
+        return Result(obligation.name, verdict, seconds, self.rlimit, reason)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A readable witness: few inputs away from their defaults, small values, checked by evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Protocol
+
+import z3
+
+from harness.solve.evaluate import compile_term
+from harness.solve.obligation import Obligation, Witness
+from harness.x86.terms import ENTRY_MEMORY, variables
+
+Check = Callable[[Sequence[z3.BoolRef]], tuple[z3.CheckSatResult, z3.ModelRef | None]]
+MAX_MOVED = 2  # inputs that may leave their defaults before all may
+
+
+class Concrete(Protocol):
+    """Memory at entry for concrete inputs."""
+
+    def memory_at_entry(
+        self, values: Mapping[str, int], unknown: Mapping[int, int]
+    ) -> Callable[[int], int]:
+        """Byte by physical address; `unknown` gives bytes of which nothing is known, else 0."""
+
+
+def find_witness(
+    obligation: Obligation,
+    defaults: Mapping[str, int],
+    preferred: Sequence[z3.BoolRef],
+    concrete: Concrete,
+    check: Check,
+) -> Witness | None:
+    """A small input that satisfies the hypotheses and violates the goal, or None.
+
+    Tried in this order: unknown memory all zero and the preferred conditions hold; unknown memory
+    all zero; anything.
+    """
+    violated = (*obligation.hypotheses, z3.Not(obligation.goal))
+    symbols = _symbols(violated)
+    zeros = z3.K(z3.BitVecSort(64), z3.BitVecVal(0, 8))
+    zero_memory = (zeros == ENTRY_MEMORY,)
+    for wanted in ((*zero_memory, *preferred), zero_memory, ()):
+        conditions = (*violated, *wanted)
+        if check(conditions)[0] != z3.sat:
+            continue
+        conditions = _few_moved(conditions, symbols, defaults, obligation, check)
+        conditions = _small(conditions, symbols, defaults, obligation, check)
+        answer, model = check(conditions)
+        if answer != z3.sat or model is None:
+            continue
+        witness = _checked(obligation, symbols, model, concrete)
+        if witness is not None:
+            return witness
+    return None
+
+
+def _symbols(conditions: Sequence[z3.BoolRef]) -> dict[str, z3.ExprRef]:
+    """All symbols but the memory at entry, by name."""
+    found: dict[str, z3.ExprRef] = {}
+    for condition in conditions:
+        found |= {
+            name: term for name, term in variables(condition).items() if not z3.is_array(term)
+        }
+    return dict(sorted(found.items()))
+
+
+def _equals(symbol: z3.ExprRef, value: int) -> z3.BoolRef:
+    return symbol == (bool(value) if z3.is_bool(symbol) else z3.BitVecVal(value, symbol.size()))
+
+
+def _few_moved(
+    conditions: tuple[z3.BoolRef, ...],
+    symbols: Mapping[str, z3.ExprRef],
+    defaults: Mapping[str, int],
+    obligation: Obligation,
+    check: Check,
+) -> tuple[z3.BoolRef, ...]:
+    """Pin as many symbols to their defaults as possible: all but none, one, two; or one by one.
+
+    What the claim chose itself (an offset) stays free here.
+    """
+    at_default = {
+        name: _equals(symbol, defaults.get(name, 0))
+        for name, symbol in symbols.items()
+        if name not in obligation.chosen
+    }
+    movable = [name for name in at_default if name in defaults]
+    for count in range(MAX_MOVED + 1):
+        for moved in combinations(movable, count):
+            pinned = (pin for name, pin in at_default.items() if name not in moved)
+            attempt = (*conditions, *pinned)
+            if check(attempt)[0] == z3.sat:
+                return attempt
+    for pin in at_default.values():
+        if check((*conditions, pin))[0] == z3.sat:
+            conditions = (*conditions, pin)
+    return conditions
+
+
+def _small(
+    conditions: tuple[z3.BoolRef, ...],
+    symbols: Mapping[str, z3.ExprRef],
+    defaults: Mapping[str, int],
+    obligation: Obligation,
+    check: Check,
+) -> tuple[z3.BoolRef, ...]:
+    """Give each symbol in turn its wanted value or else the smallest possible one."""
+    wanted = {**{name: 0 for name in symbols}, **defaults, **obligation.chosen}
+    for name, symbol in symbols.items():
+        pin = _equals(symbol, wanted[name])
+        if check((*conditions, pin))[0] != z3.sat:
+            other = z3.is_bool(symbol)
+            pin = z3.Not(pin) if other else symbol == _least(conditions, symbol, check)
+        conditions = (*conditions, pin)
+    return conditions
+
+
+def _least(conditions: tuple[z3.BoolRef, ...], symbol: z3.BitVecRef, check: Check) -> int:
+    """The smallest value of a symbol under satisfiable conditions, by bisection."""
+    low, high = 0, (1 << symbol.size()) - 1
+    while low < high:
+        middle = (low + high) // 2
+        answer, model = check((*conditions, z3.ULE(symbol, middle)))
+        if answer == z3.sat and model is not None:
+            high = model.eval(symbol, model_completion=True).as_long()
+        else:
+            low = middle + 1
+    return low
+
+
+def _checked(
+    obligation: Obligation,
+    symbols: Mapping[str, z3.ExprRef],
+    model: z3.ModelRef,
+    concrete: Concrete,
+) -> Witness | None:
+    """The witness, if plain evaluation agrees that hypotheses hold and the goal does not."""
+    values = {name: _value(model, symbol) for name, symbol in symbols.items()}
+    for condition in (*obligation.hypotheses, *obligation.goals.values()):
+        for name, symbol in variables(condition).items():
+            if not z3.is_array(symbol):
+                values.setdefault(name, _value(model, symbol))
+    unknown = _array_entries(model)
+    memory = concrete.memory_at_entry(values, unknown)
+    if not all(compile_term(h)(values, memory) for h in obligation.hypotheses):
+        return None
+    failed = tuple(
+        sentence for sentence, goal in obligation.goals.items()
+        if not compile_term(goal)(values, memory)
+    )  # fmt: skip
+    return Witness(values, unknown, failed) if failed else None
+
+
+def _value(model: z3.ModelRef, symbol: z3.ExprRef) -> int:
+    value = model.eval(symbol, model_completion=True)
+    return int(z3.is_true(value)) if z3.is_bool(symbol) else value.as_long()
+
+
+def _array_entries(model: z3.ModelRef) -> dict[int, int]:
+    """Addresses of unknown memory to which the model gives a byte other than 0."""
+    array = model.eval(ENTRY_MEMORY, model_completion=True)
+    entries: dict[int, int] = {}
+    while z3.is_store(array):
+        array, address, byte = array.children()
+        entries.setdefault(address.as_long(), byte.as_long())
+    return {address: byte for address, byte in entries.items() if byte}

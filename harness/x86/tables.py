@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The page tables that a path leaves behind, as short terms.
+
+A walk reads an entry at each level at an address that depends on the linear address. Which pages
+those addresses can lie in is found out once, for all linear addresses; each read then looks only
+at the writes to these pages.
+"""
+
+from __future__ import annotations
+
+import z3
+
+from harness.x86.memory import PAGE, Memory, Write
+from harness.x86.prover import Prover
+from harness.x86.run import PathEnd, Run
+from harness.x86.terms import const, simplify
+from models.modes import CR0_WP, EFER_NXE
+from models.paging import Access, Paging, Translation, walk
+
+linear_address = z3.BitVec("linear_address", 64)
+"""The address that `AddressMap.walk` translates."""
+
+
+class AddressMap:
+    """Translations in force at the end of a path, for every linear address (64 bits)."""
+
+    def __init__(self, run: Run, end: PathEnd) -> None:
+        control = end.state.control
+        self._paging = Paging(
+            cr3=control.cr3,
+            levels=4,
+            write_protect=z3.simplify(control.cr0 & CR0_WP != 0),
+            no_execute=z3.simplify(control.efer & EFER_NXE != 0),
+            gib_pages=run.features.gib_pages,
+            maxphyaddr=run.inputs["maxphyaddr"],
+        )
+        self._prover = Prover(run.hypotheses)
+        self._reader = EntryReader(end.memory, self._prover, end.path)
+        self._walks: dict[Access, Translation] = {}
+
+    def walk(self, access: Access) -> Translation:
+        """The walk for the symbol `linear_address`."""
+        if access not in self._walks:
+            self._walks[access] = walk(linear_address, access, self._paging, self._reader)
+        return self._walks[access]
+
+    def identity(self, linear: z3.BitVecRef, *kinds: Access) -> z3.BoolRef:
+        """Accesses of these kinds do not fault and reach the physical address `linear`."""
+        return z3.And(
+            *(
+                z3.substitute(
+                    z3.And(z3.Not(t.fault), t.physical == linear_address), (linear_address, linear)
+                )
+                for t in map(self.walk, kinds)
+            )
+        )
+
+
+class EntryReader:
+    """`read_entry` of a walk: one call per level, from the top down."""
+
+    def __init__(self, memory: Memory, prover: Prover, conditions: tuple[z3.BoolRef, ...]) -> None:
+        self.memory = memory
+        self.prover = prover
+        self.conditions = conditions
+        self._read: dict[int, tuple[z3.BitVecRef, z3.BitVecRef]] = {}
+
+    def __call__(self, address: z3.BitVecRef) -> z3.BitVecRef:
+        """The entry at a physical address; anything where no walk reads it.
+
+        Walks for other kinds of access ask for the same addresses and get the same answers.
+        """
+        key = address.get_id()
+        if key not in self._read:
+            self._read[key] = (address, self._entry(address))
+        return self._read[key][1]
+
+    def _entry(self, address: z3.BitVecRef) -> z3.BitVecRef:
+        base, image = self.memory.base, self.memory.image
+        if not self.prover.possible(self.conditions, z3.BoolVal(True)):
+            return const(0)
+        distance = simplify(address - base.term)
+        pages = None
+        if not self.prover.possible(self.conditions, z3.UGT(distance, len(image.data) - 8)):
+            where = simplify(distance & const(-PAGE))
+            records = self.memory.records
+            families = [r.pages for r in records if isinstance(r, Write) and r.pages]
+            limit = len(image.data) // PAGE
+            pages = self.prover.values(self.conditions, where, limit, families)
+        value = self.memory.read(base.normal(simplify(address)), 8, pages=pages)
+        # Only a present entry without PS leads to the next level.
+        self.conditions = (*self.conditions, z3.simplify(value & 0x81 == 1))
+        return value
