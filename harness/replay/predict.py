@@ -10,6 +10,7 @@ from functools import cached_property
 import z3
 
 from harness.solve.evaluate import Function, compile_term
+from harness.solve.obligation import Witness
 from harness.x86.memory import RangeWrite, Record
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
@@ -23,10 +24,15 @@ PAGE = 0x1000
 
 @dataclass(frozen=True)
 class Input:
-    """Values of all symbols, and of bytes at entry that nothing is known of (default 0)."""
+    """Values of all symbols, and of bytes at entry that nothing is known of.
+
+    `unknown` gives some of them by physical address. The others are 0 outside the image; inside
+    it they repeat `garbage`.
+    """
 
     values: Mapping[str, int]
     unknown: Mapping[int, int]
+    garbage: bytes = b"\0"
 
     @property
     def base(self) -> int:
@@ -48,7 +54,7 @@ class Prediction:
         self.given = given
         self.values = Values(given.values)
         self.entry = predictor.entry_bytes(given)
-        self.memory = predictor.memory_at_entry(given.values, given.unknown)
+        self.memory = predictor.memory_of(given)
         self._predictor = predictor
         taken = [
             compiled
@@ -95,18 +101,26 @@ class Predictor:
             image.symbols[contract.mailbox.kernel]: "kernel_phys_addr",
             image.symbols[contract.mailbox.boot_params]: "boot_params_phys_addr",
         }
-        self._unknown = run.ends[0].memory.image.unknown
+        self._unknown = _ranges(run.ends[0].memory.image.unknown)
         self.ends = [_CompiledEnd(run, end) for end in run.ends]
 
     def predict(self, given: Input) -> Prediction:
         """The prediction for one input. ValueError if not exactly one path takes it."""
         return Prediction(self, given)
 
+    def predict_witness(self, witness: Witness) -> Prediction:
+        """The prediction for a witness as it stands."""
+        return self.predict(Input(Values(witness.values), witness.entry_bytes))
+
     def entry_bytes(self, given: Input) -> bytes:
         """The image as the CPU finds it: mailbox filled in, unknown bytes as the input says."""
         data = bytearray(self.image.data)
-        for offset in self._unknown:
-            data[offset] = given.unknown.get(given.base + offset, 0)
+        for part in self._unknown:
+            copies = -(-len(part) // len(given.garbage))
+            data[part.start : part.stop] = (given.garbage * copies)[: len(part)]
+        for address, byte in given.unknown.items():
+            if any(address - given.base in part for part in self._unknown):
+                data[address - given.base] = byte
         for offset, name in self._words.items():
             data[offset : offset + 8] = given.values[name].to_bytes(8, "little")
         return bytes(data)
@@ -115,8 +129,11 @@ class Predictor:
         self, values: Mapping[str, int], unknown: Mapping[int, int]
     ) -> Callable[[int], int]:
         """Byte by physical address: the image where it lies, else what is unknown, else 0."""
-        given = Input(Values(values), unknown)
-        entry, base = self.entry_bytes(given), given.base
+        return self.memory_of(Input(Values(values), unknown))
+
+    def memory_of(self, given: Input) -> Callable[[int], int]:
+        """The same for a whole input."""
+        entry, base, unknown = self.entry_bytes(given), given.base, given.unknown
 
         def byte(address: int) -> int:
             if 0 <= address - base < len(entry):
@@ -124,6 +141,17 @@ class Predictor:
             return unknown.get(address, 0)
 
         return byte
+
+
+def _ranges(offsets: frozenset[int]) -> list[range]:
+    """A set of offsets as its longest ranges."""
+    ranges: list[range] = []
+    for offset in sorted(offsets):
+        if ranges and ranges[-1].stop == offset:
+            ranges[-1] = range(ranges[-1].start, offset + 1)
+        else:
+            ranges.append(range(offset, offset + 1))
+    return ranges
 
 
 class _CompiledEnd:
@@ -202,7 +230,7 @@ class _CompiledRecord:
             return
         indexed = Values(values)
         fixed = self.value(indexed, memory) if self.constant else 0
-        if self.constant and record.stride == size and 0 <= start:
+        if self.constant and record.stride == size and start >= 0:
             length = min(record.count * size, len(window) - start)
             window[start : start + length] = (fixed.to_bytes(size, "little") * record.count)[
                 :length

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from harness.qemu.job import Job, Outcome, OutcomeKind
 from harness.qemu.machine import Machine
 from harness.qemu.protocol import P
@@ -28,13 +30,13 @@ QEMU_CPU = {
 FAILED = frozenset(OutcomeKind) - {OutcomeKind.HAND_OFF}
 
 
-def on_qemu(values: dict[str, int], unknown: dict[int, int]) -> Input:
+def on_qemu(values: Mapping[str, int], unknown: Mapping[int, int], garbage: bytes = b"\0") -> Input:
     """The input with everything that describes the CPU as it is in QEMU.
 
     QEMU's INIT zeroes upper halves, so symbols for them become 0, too.
     """
     cpu = {name: 0 for name in values if "upper_half" in name or name.endswith("_at_entry")}
-    return Input({**values, **cpu, **QEMU_CPU}, unknown)
+    return Input({**values, **cpu, **QEMU_CPU}, unknown, garbage)
 
 
 def obstacle(machine: Machine, prediction: Prediction) -> str:

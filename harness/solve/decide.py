@@ -45,6 +45,11 @@ def decide(
     return Result(**{**vars(result), "witness": witness})
 
 
+def _resources(solver: z3.Solver) -> int:
+    """z3's resource counter, which runs on from solver to solver."""
+    return int(solver.statistics().get_key_value("rlimit count"))
+
+
 class _Clock:
     """Fresh solvers with a deterministic budget, and what they used."""
 
@@ -60,10 +65,9 @@ class _Clock:
         solver = z3.SolverFor("QF_ABV")
         solver.set("rlimit", RLIMIT)
         solver.add(*conditions)
+        before = _resources(solver)
         answer = solver.check()
-        statistics = solver.statistics()
-        if "rlimit count" in statistics.keys():  # noqa: SIM118 - z3's type has no __contains__
-            self.rlimit += int(statistics.get_key_value("rlimit count"))
+        self.rlimit += _resources(solver) - before
         if answer == z3.unknown:
             self.reason = f"z3 gave up ({solver.reason_unknown()}) within rlimit {RLIMIT}"
         return answer, solver.model() if answer == z3.sat else None

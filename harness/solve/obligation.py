@@ -25,13 +25,16 @@ class Obligation:
     """Hypotheses and a goal. `goals` name the parts of the goal; all of them must hold.
 
     `chosen` are further quantities that the claim speaks of for all values (a size, an offset),
-    with the value that a readable witness would have.
+    with the value that a readable witness would have. `promises` say in words which hypotheses are
+    promises of the host. `probe` is a linear address at which a refutation shows.
     """
 
     name: str
     hypotheses: tuple[z3.BoolRef, ...]
     goals: dict[str, z3.BoolRef]
     chosen: dict[str, int] = field(default_factory=dict)
+    promises: tuple[str, ...] = ()
+    probe: z3.BitVecRef | None = None
 
     @property
     def goal(self) -> z3.BoolRef:

@@ -51,7 +51,7 @@ def find_witness(
         answer, model = check(conditions)
         if answer != z3.sat or model is None:
             continue
-        witness = _checked(obligation, symbols, model, concrete)
+        witness = _checked(obligation, symbols, defaults, model, concrete)
         if witness is not None:
             return witness
     return None
@@ -134,11 +134,12 @@ def _least(conditions: tuple[z3.BoolRef, ...], symbol: z3.BitVecRef, check: Chec
 def _checked(
     obligation: Obligation,
     symbols: Mapping[str, z3.ExprRef],
+    defaults: Mapping[str, int],
     model: z3.ModelRef,
     concrete: Concrete,
 ) -> Witness | None:
     """The witness, if plain evaluation agrees that hypotheses hold and the goal does not."""
-    values = {name: _value(model, symbol) for name, symbol in symbols.items()}
+    values = {**defaults, **{name: _value(model, symbol) for name, symbol in symbols.items()}}
     for condition in (*obligation.hypotheses, *obligation.goals.values()):
         for name, symbol in variables(condition).items():
             if not z3.is_array(symbol):

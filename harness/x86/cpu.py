@@ -32,8 +32,8 @@ class Cpu(SimStatePlugin):
     `identity_slots` are the image offsets of the table entries through which the image is mapped
     to itself, once that is proved; None while paging is off or while it is not. `tables_fresh`:
     no store since the tables in use were loaded, so the TLB holds what a walk would give.
-    `hazards`: writes that may have changed code. `locations`: symbolic addresses by id and size,
-    each with the pages in which it lies on this path.
+    `hazards`: writes that may have changed code. `locations`: symbolic addresses by id, size and
+    side condition, each with both and the pages in which it lies on this path.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Cpu(SimStatePlugin):
         self.identity_slots: frozenset[int] | None = None
         self.tables_fresh = True
         self.hazards: tuple[Record, ...] = ()
-        self.locations: dict[tuple[int, int], tuple[z3.BitVecRef, Pages]] = {}
+        self.locations: dict[tuple[int, int, int], tuple[z3.ExprRef, z3.ExprRef, Pages]] = {}
         self.instructions = 0
 
     @SimStatePlugin.memo

@@ -24,7 +24,7 @@ from models.descriptors import fetch_faults
 from models.modes import Mode
 from models.paging import Access as Kind
 
-MAX_INSTRUCTIONS = 200_000  # on one path; a longer one is refused, not cut off
+MAX_INSTRUCTIONS = 5_000  # on one path; a longer one is refused, not cut off
 
 
 class TrampolineEngine(SuccessorsEngine):
@@ -119,7 +119,7 @@ def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:
         raise machine.refuse(f"`{instruction}` with a lock prefix")
     jump = Plain(instruction, machine).run()
     for flag in UNDEFINED.get(instruction.mnemonic, ()):
-        machine.registers.flags[flag] = machine.environment.unknown(f"{flag}_undefined", 8)
+        machine.registers.flags[flag] = machine.environment.unknown_flag(f"{flag}_undefined")
     if jump is None:
         cpu.pc = instruction.end
         return [cpu]

@@ -130,7 +130,7 @@ def _op(here: pypcode.PcodeOp, there: pypcode.PcodeOp, shift: int) -> Op:
         inputs = inputs[1:]
     if here.opcode in (OpCode.LOAD, OpCode.STORE):
         inputs = inputs[1:]  # the first names the address space: there is only one
-    output = None if here.output is None else _varnode(here.output, here.output, shift)
+    output = None if here.output is None else _varnode(here.output, there.output, shift)
     return Op(here.opcode, output, tuple(_varnode(a, b, shift) for a, b in inputs), userop)
 
 

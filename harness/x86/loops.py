@@ -126,7 +126,7 @@ def summarise(machine: Machine, body: Sequence[Instruction], continues: Continue
         )
     for name in FLAGS:
         if registers.flags[name] is not machine.registers.flags[name]:
-            machine.registers.flags[name] = machine.environment.unknown(f"{name}_in_loop", 8)
+            machine.registers.flags[name] = machine.environment.unknown_flag(f"{name}_in_loop")
     return True
 
 
@@ -145,7 +145,7 @@ def _one_iteration(
     bits = dict.fromkeys(trial.written, 64 if machine.cpu.mode.bits == 64 else 32)
     flags = dict(machine.registers.flags)
     unknown_flags = {
-        name: machine.environment.unknown(f"{name}_of_iteration", 8)
+        name: machine.environment.unknown_flag(f"{name}_of_iteration")
         for name in FLAGS
         if trial.flags[name] is not flags[name]
     }
@@ -173,7 +173,8 @@ def _one_iteration(
         bits.update(dict.fromkeys(halved, 32))
     goes_on = continues(after, jump)
     known = {str(induction.symbol) for induction in moving.values()}
-    loose = {str(s) for s in symbols.values()} - known | {str(f) for f in unknown_flags.values()}
+    loose = {str(s) for s in symbols.values()} - known
+    loose |= {symbol for flag in unknown_flags.values() for symbol in variables(flag)}
     for term in (goes_on, *(part for store in port.stores for part in store)):
         if loose & set(variables(term)):
             raise _NotCounted

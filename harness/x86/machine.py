@@ -70,6 +70,10 @@ class Environment:
         self.fresh += 1
         return z3.BitVec(f"{why}_{self.fresh}", bits)
 
+    def unknown_flag(self, why: str) -> z3.BitVecRef:
+        """The same for a flag, which is one byte that is 0 or 1."""
+        return z3.ZeroExt(7, self.unknown(why, 1))
+
 
 class Machine:
     """The port of `pcode.Plain`, and what system instructions are made of."""
@@ -152,10 +156,11 @@ class Machine:
         return self.cpu.segments[name.lower()].selector
 
     def pc_relative(self, offset: int, bits: int) -> z3.BitVecRef:
-        """An image offset as an address: IP in 16-bit code (CS.base is the base), else linear."""
-        if self.cpu.mode.bits == 16:
-            return const(offset, bits)
-        return self.environment.base.at(offset, bits)
+        """The instruction pointer at an image offset: linear address less CS.base."""
+        linear = self.environment.base.at(offset)
+        if self.cpu.mode is not Mode.LONG64:
+            linear = simplify(linear - self.cpu.segments["cs"].base)
+        return low(linear, bits)
 
     # --- segmentation
 
@@ -271,12 +276,12 @@ class Machine:
 
     def _locate(self, distance: z3.BitVecRef, size: int, given: z3.BoolRef | None) -> Pages:
         """Image offsets of all pages that `size` bytes at base + distance may lie in."""
-        key = (distance.get_id(), size)
+        key = (distance.get_id(), size, -1 if given is None else given.get_id())
         if key not in self.cpu.locations:
             whole_pages = len(self.environment.image.data) // PAGE
             conditions = [*self.cpu.path] + ([] if given is None else [given])
             prover = self.environment.prover
-            families = [f for _, f in self.cpu.locations.values() if f is not None]
+            families = [f for *_, f in self.cpu.locations.values() if f is not None]
             where = simplify(distance & const(-PAGE))
             pages = prover.values(conditions, where, whole_pages, families)
             if pages is not None and (
@@ -284,8 +289,8 @@ class Machine:
                 or prover.possible(conditions, z3.UGT(distance & (PAGE - 1), PAGE - size))
             ):
                 pages = None
-            self.cpu.locations = {**self.cpu.locations, key: (distance, pages)}
-        return self.cpu.locations[key][1]
+            self.cpu.locations = {**self.cpu.locations, key: (distance, given, pages)}
+        return self.cpu.locations[key][2]
 
     def _may_change_code(self, record: Record) -> bool:
         """The write may hit bytes of the image whose content is known, and so maybe code."""

@@ -13,6 +13,9 @@ from models.cpuid import Features
 from models.descriptors import Segment
 from models.modes import Control, Mode
 
+PAGED = frozenset({Mode.COMPATIBILITY16, Mode.COMPATIBILITY32, Mode.LONG64})
+"""Modes in which paging is on; no other paging than that of long mode is modelled."""
+
 
 class EndKind(Enum):
     """How a path ends."""
@@ -48,6 +51,11 @@ class Access:
     count: int = 1
     stride: int = 0
 
+    @property
+    def paged(self) -> bool:
+        """Paging was on: long mode is, and nothing else pages here."""
+        return self.mode in PAGED
+
 
 @dataclass(frozen=True)
 class FinalState:
@@ -75,6 +83,11 @@ class PathEnd:
     memory: Memory
     accesses: tuple[Access, ...]
     trace: tuple[tuple[int, str], ...]  # (image offset, mode name) of each executed instruction
+
+    @property
+    def paged(self) -> bool:
+        """Paging was on at the end."""
+        return self.mode in PAGED
 
     @property
     def condition(self) -> z3.BoolRef:

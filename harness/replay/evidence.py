@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Evidence for verdicts: refutations shown in QEMU, proofs sampled there."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable
+from itertools import chain
+from types import TracebackType
+
+from harness.qemu.job import OutcomeKind
+from harness.qemu.machine import Machine
+from harness.qemu.vm import QemuMissing
+from harness.record import Evidence, ReplayRecord, SamplesRecord
+from harness.replay.predict import Input, Predictor
+from harness.replay.replay import expected, on_qemu, replay
+from harness.replay.sample import corners, randoms, region
+from harness.solve.evaluate import evaluate
+from harness.solve.obligation import Obligation, Witness
+from harness.x86.run import Run
+from trampoline.contract import Contract
+
+PHYS_BITS = 40  # MAXPHYADDR of the machine that most replays run on
+OTHER_PHYS_BITS = (36, 46)
+SHARE = 0.1  # of the samples, on each of the other machines
+MISSING = "qemu-system-x86_64 not found"
+
+
+class Machines:
+    """QEMU machines by MAXPHYADDR, started when first needed. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, Machine] = {}
+        self.missing = False
+
+    def __enter__(self) -> Machines:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End all machines."""
+        for machine in self._running.values():
+            machine.__exit__(kind, error, trace)
+        self._running.clear()
+
+    def get(self, phys_bits: int) -> Machine | None:
+        """The machine with this MAXPHYADDR; None if there is no QEMU."""
+        if phys_bits not in self._running and not self.missing:
+            machine = Machine(phys_bits=phys_bits)
+            try:
+                self._running[phys_bits] = machine.__enter__()
+            except QemuMissing:
+                self.missing = True
+        return self._running.get(phys_bits)
+
+
+def show(
+    contract: Contract,
+    predictor: Predictor,
+    machines: Machines,
+    obligation: Obligation,
+    witness: Witness,
+) -> ReplayRecord:
+    """Replay a refutation: CONFIRMED if QEMU fails just as predicted."""
+    machine = machines.get(witness.values["maxphyaddr"])
+    if machine is None:
+        return _not_replayed(Evidence.NOT_REPLAYED, MISSING)
+    given = on_qemu(witness.values, witness.entry_bytes)
+    probes: tuple[int, ...] = ()
+    if obligation.probe is not None:
+        memory = predictor.memory_of(given)
+        probes = (evaluate(obligation.probe, given.values, memory),)
+    prediction = predictor.predict(given)
+    if OutcomeKind.HAND_OFF in expected(prediction, probes)[0]:
+        reason = "nothing that QEMU shows depends on what is violated"
+        return _not_replayed(Evidence.NOT_REPLAYABLE, reason)
+    return replay(contract, predictor, machine, given, probes)
+
+
+def sample(
+    contract: Contract, predictor: Predictor, machines: Machines, run: Run, bases: tuple[int, int]
+) -> SamplesRecord:
+    """Replay corner inputs and random ones and compare each whole outcome with the prediction."""
+    times: list[float] = []
+    spread: Counter[str] = Counter()
+    contradictions: list[ReplayRecord] = []
+    for phys_bits in (PHYS_BITS, *OTHER_PHYS_BITS):
+        lowest, highest = contract.cpu.maxphyaddr
+        if not lowest <= phys_bits <= highest:
+            continue
+        machine = machines.get(phys_bits)
+        if machine is None:
+            return SamplesRecord(
+                count=0, agreed=0, contradictions=(), spread={}, milliseconds=0.0, reason=MISSING
+            )
+        main = phys_bits == PHYS_BITS
+        inputs: Iterable[Input] = randoms(*bases, machine, 1.0 if main else SHARE)
+        if main:
+            inputs = chain(corners(run, machine), inputs)
+        for given in inputs:
+            record = _sample_one(contract, predictor, machine, given, times)
+            if record.evidence is Evidence.NOT_REPLAYABLE:
+                continue
+            spread[region(given.values["kernel_phys_addr"])] += 1
+            if record.evidence is Evidence.CONTRADICTED:
+                contradictions.append(record)
+    count = spread.total()
+    return SamplesRecord(
+        count=count,
+        agreed=count - len(contradictions),
+        contradictions=tuple(contradictions),
+        spread=dict(sorted(spread.items())),
+        milliseconds=1000 * statistics.median(times) if times else 0.0,
+    )
+
+
+def _sample_one(
+    contract: Contract,
+    predictor: Predictor,
+    machine: Machine,
+    given: Input,
+    times: list[float],
+) -> ReplayRecord:
+    kernel, boot_params = (
+        given.values[name] for name in ("kernel_phys_addr", "boot_params_phys_addr")
+    )
+    length = len(predictor.image.data)
+    wanted = (kernel + 0x1000, boot_params + 0xFF8, given.base, given.base + length - 8)
+    started = time.perf_counter()
+    probes = tuple(address % (1 << 64) for address in wanted)
+    record = replay(contract, predictor, machine, given, probes)
+    if record.evidence is not Evidence.NOT_REPLAYABLE:
+        times.append(time.perf_counter() - started)
+    if record.evidence is Evidence.CONTRADICTED:
+        shown = {name: hex(value) for name, value in given.values.items() if value}
+        record = _with_input(record, shown)
+    return record
+
+
+def _with_input(record: ReplayRecord, inputs: dict[str, str]) -> ReplayRecord:
+    """The record with its input named beside what was predicted."""
+    return record.model_copy(update={"predicted": {**inputs, **record.predicted}})
+
+
+def _not_replayed(evidence: Evidence, reason: str) -> ReplayRecord:
+    return ReplayRecord(evidence=evidence, reason=reason, predicted={}, observed={})

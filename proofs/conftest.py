@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pytest for proofs: which trampolines, their runs, progress, the table and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.record import ClaimRecord
+from harness.replay.evidence import Machines
+from harness.x86.execute import execute
+from proofs.prove import Court, Prove
+from proofs.subject import Subject
+from reports.files import OUT, read_all, write_records
+from reports.html import write_page
+from reports.summary import last_line
+from reports.table import print_table
+from trampoline.contract import Contract, load_contract
+from trampoline.errors import UserError
+from trampoline.image import Image, load_image
+
+SHIPPED = Path(__file__).resolve().parent.parent / "trampoline"
+_loaded: pytest.StashKey[dict[str, tuple[Contract, Image]]] = pytest.StashKey()
+_records: pytest.StashKey[list[ClaimRecord]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--trampoline PATH` adds one that is not shipped."""
+    parser.addoption(
+        "--trampoline",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH/contract.toml",
+        help="prove this trampoline, too (repeatable)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load every contract and image first: a mistake in one ends the run in one sentence."""
+    loaded: dict[str, tuple[Contract, Image]] = {}
+    paths = [*sorted(SHIPPED.glob("*/contract.toml")), *config.getoption("--trampoline")]
+    try:
+        for path in paths:
+            contract = load_contract(path)
+            if contract.name in loaded:
+                raise UserError(
+                    f"{path}: name: another trampoline is called {contract.name}; "
+                    "give this one a name of its own."
+                )
+            loaded[contract.name] = (contract, load_image(contract))
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[_loaded] = loaded
+    config.stash[_records] = []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each claim is asked of each trampoline."""
+    if "court" in metafunc.fixturenames:
+        loaded = metafunc.config.stash[_loaded]
+        names = list(loaded)
+        metafunc.parametrize("court", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def machines() -> Iterator[Machines]:
+    """QEMU, started when the first input is replayed."""
+    with Machines() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def court(request: pytest.FixtureRequest, machines: Machines) -> Court:
+    """One trampoline, executed for all inputs."""
+    contract, image = request.config.stash[_loaded][request.param]
+    say = _Say(request.config, contract.name)
+    say("executing for all inputs")
+    run = execute(contract, image, progress=say)
+    say(f"executed: {len(run.ends)} paths in {run.seconds:.1f} s", keep=True)
+    return Court(Subject(contract, image, run), machines, say)
+
+
+@pytest.fixture
+def subject(court: Court) -> Subject:
+    """What the claim is about."""
+    return court.subject
+
+
+@pytest.fixture
+def prove(court: Court, request: pytest.FixtureRequest) -> Prove:
+    """Judges the obligations of the claim that the test's docstring states."""
+    sentence = request.function.__doc__ or ""
+    return Prove(court, sentence, request.config.stash[_records].append)
+
+
+class _Say:
+    """Progress on one line of the terminal; only what is to be kept when it is no terminal."""
+
+    def __init__(self, config: pytest.Config, name: str) -> None:
+        self._capture: Any = config.pluginmanager.getplugin("capturemanager")
+        self._name = name
+        self._console = Console(stderr=False)
+
+    def __call__(self, text: str, keep: bool = False) -> None:
+        """Show a line; it is overwritten by the next one unless it is kept."""
+        if not keep and not self._console.is_terminal:
+            return
+        with self._capture.global_and_fixture_disabled():
+            end = "\n" if keep else "\r"
+            line = f"{self._name}: {text}"[: self._console.width - 1]
+            print(f"\r\x1b[K{line}" if self._console.is_terminal else f"\n{line}", end=end)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Write verdict files and page, print the table."""
+    records = config.stash.get(_records, [])
+    if not records:
+        return
+    console = Console()
+    console.print()
+    try:
+        write_records(records, OUT)
+        page = OUT / "index.html"
+        write_page(read_all(OUT), page)
+        print_table(records, console)
+        console.print(f"report: {page}", soft_wrap=True)
+    except UserError as error:
+        terminalreporter.write_line(f"ERROR: {error}", red=True)
+        terminalreporter._session.exitstatus = 1
+    if (line := last_line(records)) is not None:
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From obligations to the verdict on a claim, its evidence, and the record of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+
+import z3
+
+from harness.qemu.machine import Machine
+from harness.record import ClaimRecord, Evidence, ObligationRecord, SamplesRecord, WitnessRecord
+from harness.replay.evidence import PHYS_BITS, Machines, sample, show
+from harness.replay.predict import Predictor
+from harness.replay.replay import PAYLOAD, QEMU_CPU
+from harness.replay.story import not_reached, story
+from harness.solve.decide import decide
+from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
+from harness.x86.execute import bases
+from harness.x86.run import EndKind
+from harness.x86.terms import VECTOR
+from proofs.subject import Subject
+
+Progress = Callable[[str], None]
+MIB = 1 << 20
+DEFAULT_BASE = 0x90000
+
+
+class Court:
+    """Judges all claims on one trampoline; sampling is done once and serves all of them."""
+
+    def __init__(self, subject: Subject, machines: Machines, progress: Progress) -> None:
+        self.subject = subject
+        self._machines = machines
+        self._progress = progress
+        self._predictor = Predictor(subject.contract, subject.image, subject.run)
+        self._bases = bases(subject.contract, subject.image)
+        self._decided: dict[tuple[int, ...], tuple[Obligation, Result]] = {}
+        self._steady = Machine(PHYS_BITS)  # never started: only its memory map is asked for
+
+    def judge(self, claim: str, sentence: str, obligations: tuple[Obligation, ...]) -> ClaimRecord:
+        """Decide all obligations of a claim and gather evidence."""
+        started = time.perf_counter()
+        results = []
+        for obligation in obligations:
+            self._progress(f"{claim}: {obligation.name}")
+            results.append(self._decide(obligation))
+        unsupported = self.subject.run.ends_of(EndKind.UNSUPPORTED)
+        verdicts = [result.verdict for result in results]
+        verdict = worst([*verdicts, *(Verdict.UNSUPPORTED for _ in unsupported)])
+        witness, samples = None, None
+        if verdict is Verdict.REFUTED:
+            witness = self._witness(claim, obligations, results)
+        elif verdict is Verdict.PROVED:
+            samples = self.samples
+        return self._record(
+            claim, sentence, verdict, obligations, results, witness, samples,
+            time.perf_counter() - started,
+        )  # fmt: skip
+
+    def _decide(self, obligation: Obligation) -> Result:
+        """Decide an obligation, once even if several claims have it."""
+        key = (*(h.get_id() for h in obligation.hypotheses), obligation.goal.get_id())
+        if key not in self._decided:
+            result = decide(obligation, self._defaults, self._preferred, self._predictor)
+            self._decided[key] = (obligation, result)
+        return self._decided[key][1]
+
+    @cached_property
+    def samples(self) -> SamplesRecord:
+        """Inputs replayed in QEMU beside the proofs."""
+        self._progress("replaying samples in QEMU")
+        subject = self.subject
+        return sample(subject.contract, self._predictor, self._machines, subject.run, self._bases)
+
+    @cached_property
+    def _defaults(self) -> dict[str, int]:
+        """What a witness keeps where it can: an everyday input on the machine that replays it."""
+        low, high = self._bases
+        maxphyaddr = self.subject.contract.cpu.maxphyaddr
+        return {
+            VECTOR: min(max(DEFAULT_BASE, low), high) >> 12,
+            "kernel_phys_addr": 16 * MIB,
+            "boot_params_phys_addr": 0x20000,
+            "maxphyaddr": min(max(PHYS_BITS, maxphyaddr[0]), maxphyaddr[1]),
+            "kernel_size": min(16 * MIB, self.subject.contract.kernel.size_max),
+            **QEMU_CPU,
+        }
+
+    @cached_property
+    def _preferred(self) -> tuple[z3.BoolRef, ...]:
+        """Inputs that QEMU can replay: RAM at the kernel, and not on top of the image."""
+        kernel = self.subject.kernel
+        windows = [w for w in self._steady.ram if w.start >= MIB]
+        return (
+            z3.Or(
+                *(
+                    z3.And(z3.UGE(kernel, w.start), z3.ULE(kernel, w.stop - PAYLOAD))
+                    for w in windows
+                )
+            ),
+            self.subject.maxphyaddr == PHYS_BITS,
+        )
+
+    def _witness(
+        self, claim: str, obligations: tuple[Obligation, ...], results: list[Result]
+    ) -> WitnessRecord:
+        """The witness that is nearest to everyday inputs, and its replay."""
+        self._progress(f"{claim}: replaying the witness in QEMU")
+        refuted = [
+            (result.witness, obligation)
+            for obligation, result in zip(obligations, results, strict=True)
+            if result.witness is not None
+        ]
+        witness, obligation = min(refuted, key=lambda pair: self._distance(pair[0]))
+        replay = show(self.subject.contract, self._predictor, self._machines, obligation, witness)
+        path = self._predictor.predict_witness(witness).end
+        values = {k: v for k, v in witness.values.items() if v and k not in (*QEMU_CPU, VECTOR)}
+        return WitnessRecord(
+            inputs={
+                "base": f"{witness.values[VECTOR] << 12:#x}",
+                **{name: f"{value:#x}" for name, value in values.items()},
+                **{f"byte at {a:#x}": f"{b:#x}" for a, b in sorted(witness.entry_bytes.items())},
+            },
+            violated=witness.violated,
+            end=f"{path.kind.value}" + (f": {path.detail}" if path.detail else ""),
+            path=story(self.subject.image, path),
+            replay=replay,
+        )
+
+    def _distance(self, witness: Witness) -> tuple[int, int]:
+        moved = [
+            value
+            for name, value in witness.values.items()
+            if value != self._defaults.get(name, 0) and name != "offset"
+        ]
+        return len(moved), sum(moved)
+
+    def _record(
+        self,
+        claim: str,
+        sentence: str,
+        verdict: Verdict,
+        obligations: tuple[Obligation, ...],
+        results: list[Result],
+        witness: WitnessRecord | None,
+        samples: SamplesRecord | None,
+        seconds: float,
+    ) -> ClaimRecord:
+        subject = self.subject
+        golden = {str(name): want for name, want in subject.contract.expected.items()}.get(claim)
+        wanted = Verdict(golden.verdict) if golden is not None else Verdict.PROVED
+        contradicted = samples is not None and bool(samples.contradictions)
+        shown = witness is None or witness.replay.evidence in (
+            Evidence.CONFIRMED, Evidence.NOT_REPLAYED,
+        )  # fmt: skip
+        promises = dict.fromkeys(promise for o in obligations for promise in o.promises)
+        refusals = [end.detail for end in subject.run.ends_of(EndKind.UNSUPPORTED)]
+        reasons = [f"{r.obligation}: {r.reason}" for r in results if r.verdict is verdict]
+        return ClaimRecord(
+            trampoline=subject.run.name,
+            summary=subject.contract.summary,
+            claim=claim,
+            sentence=" ".join(sentence.split()),
+            verdict=verdict,
+            expected=golden.verdict if golden is not None else "",
+            finding=(golden.finding or "") if golden is not None else "",
+            title=(golden.title or "") if golden is not None else "",
+            as_expected=verdict is wanted and not contradicted and shown,
+            reason="; ".join(refusals if verdict is Verdict.UNSUPPORTED else reasons[:1])
+            if verdict is not Verdict.PROVED
+            else "",
+            seconds=seconds,
+            assumptions=(*(sentence for sentence, _ in subject.run.assumptions), *promises),
+            obligations=tuple(
+                ObligationRecord(
+                    name=r.obligation,
+                    verdict=r.verdict,
+                    seconds=r.seconds,
+                    rlimit=r.rlimit,
+                    reason=r.reason,
+                )
+                for r in results
+            ),
+            witness=witness,
+            samples=samples,
+            bases=(f"{self._bases[0]:#x}", f"{self._bases[1]:#x}"),
+            paths=tuple(
+                end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends
+            ),
+            not_reached=not_reached(subject.image, subject.run.covered),
+        )
+
+
+class Prove:
+    """`prove(claim, *obligations)` in a test: judges, records, and fails what is not expected."""
+
+    def __init__(self, court: Court, sentence: str, keep: Callable[[ClaimRecord], None]) -> None:
+        self._court = court
+        self._sentence = sentence
+        self._keep = keep
+
+    def __call__(self, claim: str, *obligations: Obligation) -> None:
+        """Judge the claim; the docstring of the test is its sentence."""
+        record = self._court.judge(claim, self._sentence, obligations)
+        self._keep(record)
+        if not record.as_expected:
+            raise AssertionError(explain(record))
+
+
+def explain(record: ClaimRecord) -> str:
+    """Why a verdict is not the expected one, in a few lines."""
+    lines = [f"{record.trampoline}, {record.claim}: {record.verdict}, expected "
+             f"{record.expected or Verdict.PROVED}. {record.reason}"]  # fmt: skip
+    if record.witness is not None:
+        inputs = ", ".join(f"{name}={value}" for name, value in record.witness.inputs.items())
+        lines.append(f"witness: {inputs}")
+        lines.append(f"violated: {'; '.join(record.witness.violated)}")
+        lines.append(f"replay: {record.evidence}")
+    if record.samples is not None:
+        lines += [f"contradiction: {c.reason} {c.predicted}" for c in record.samples.contradictions]
+    return "\n".join(lines)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Claim 2: the jump."""
+
+from __future__ import annotations
+
+import z3
+
+from harness.solve.obligation import Obligation
+from harness.x86.run import EndKind, PathEnd
+from proofs.prove import Prove
+from proofs.subject import Subject
+
+
+def test_hand_off(subject: Subject, prove: Prove) -> None:
+    """Every path ends with the jump to kernel_phys_addr, RSI = boot_params_phys_addr, in the state
+    of the Linux 64-bit entry; or in a justified refusal that the host can see, with the CPU parked
+    and nothing outside the image written."""
+    prove("hand_off", *(_ends_well(subject, end) for end in subject.ends))
+
+
+def _ends_well(subject: Subject, end: PathEnd) -> Obligation:
+    name = f"{subject.of(end)}: {end.kind.value}"
+    if end.kind is EndKind.HAND_OFF:
+        return subject.about(name, end, subject.hand_off_state(end))
+    if end.kind is EndKind.PARKED and subject.refusals:
+        return subject.about(name, end, _refuses(subject, end))
+    goal = f"the path does not end with: {end.detail or end.kind.value}"
+    return subject.about(name, end, {goal: z3.BoolVal(False)})
+
+
+def _refuses(subject: Subject, end: PathEnd) -> dict[str, z3.BoolRef]:
+    status = subject.status_word(end)
+    justified = [
+        z3.And(status == value, condition) for value, condition in subject.refusals.values()
+    ]
+    goals = {"the status word names what cannot be mapped": z3.Or(*justified)}
+    for number, access in enumerate(subject.writes(end), start=1):
+        goals[f"write {number} lies in the image"] = subject.in_image(access)
+    return goals

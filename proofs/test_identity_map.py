@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Claim 3: the identity map that the kernel finds, and that the trampoline itself runs on."""
+
+from __future__ import annotations
+
+import z3
+
+from harness.solve.obligation import Obligation
+from harness.x86.run import EndKind
+from models.paging import Access
+from proofs.prove import Prove
+from proofs.subject import Subject
+
+OFFSET = z3.BitVec("offset", 64)
+SIZE = z3.BitVec("kernel_size", 64)
+
+
+def test_kernel_identity_map(subject: Subject, prove: Prove) -> None:
+    """At the jump, every byte of [kernel, kernel + size) is mapped to itself, readable, writable
+    and executable, for every size up to the contract's bound; nothing stale can be in a TLB."""
+    size_max = subject.contract.kernel.size_max
+    bounds = z3.And(z3.UGE(SIZE, 1), z3.ULE(SIZE, size_max), z3.ULT(OFFSET, SIZE))
+    prove(
+        "kernel_identity_map",
+        *_mapped(subject, "the kernel", subject.kernel, SIZE, bounds),
+        *_no_stale_translation(subject),
+    )
+
+
+def test_boot_params_identity_map(subject: Subject, prove: Prove) -> None:
+    """At the jump, every byte of boot_params is mapped to itself, readable and writable; nothing
+    stale can be in a TLB."""
+    size = subject.contract.boot_params.size
+    bounds = z3.ULT(OFFSET, size)
+    prove(
+        "boot_params_identity_map",
+        *_mapped(subject, "boot_params", subject.boot_params, size, bounds),
+        *_no_stale_translation(subject),
+    )
+
+
+def test_image_identity_map(subject: Subject, prove: Prove) -> None:
+    """From paging on, every access and fetch of the trampoline is mapped to itself, and no store
+    changes a translation in use; at the jump the whole image, its tables and its GDT still are."""
+    length = len(subject.image.data)
+    bounds = z3.ULT(OFFSET, length)
+    damage = (EndKind.SHUTDOWN, EndKind.STRAY, EndKind.TABLE_IN_USE)
+    prove(
+        "image_identity_map",
+        *_mapped(subject, "the image", subject.base, length, bounds),
+        *_no_stale_translation(subject),
+        *(
+            subject.about(
+                f"{subject.of(end)}: {end.kind.value}",
+                end,
+                {f"the path does not end with: {end.detail}": z3.BoolVal(False)},
+            )
+            for end in subject.ends
+            if end.kind in damage and end.paged
+        ),
+    )
+
+
+def _mapped(
+    subject: Subject, what: str, start: z3.BitVecRef, size: z3.BitVecRef | int, bounds: z3.BoolRef
+) -> list[Obligation]:
+    """One obligation for each path that ends with the jump."""
+    kinds = (Access.READ, Access.WRITE, Access.FETCH)
+    return [
+        subject.about(
+            f"{subject.of(end)}: {what}",
+            end,
+            {f"{what} is mapped to itself": subject.mapped_to_itself(end, start + OFFSET, *kinds)},
+            bounds,
+            subject.exists(start, size),
+            chosen={"offset": 0},
+            promises=(f"all of {what} lies below 2^MAXPHYADDR",),
+            probe=start + OFFSET,
+        )
+        for end in subject.hand_offs
+    ]
+
+
+def _no_stale_translation(subject: Subject) -> list[Obligation]:
+    """Stores to tables in use change no entry that was present: a TLB may still hold it."""
+    return [
+        subject.about(
+            f"{subject.of(end)}: no stale translation after table store {number}",
+            end,
+            {
+                f"the store at {access.instruction:#x} changes no present entry": (
+                    subject.keeps_translations(end, access)
+                )
+            },
+        )
+        for end in subject.hand_offs
+        for number, access in enumerate(subject.table_stores(end), start=1)
+    ]

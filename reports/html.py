@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The page: all verdicts, findings and evidence in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from harness.record import ClaimRecord, ReplayRecord
+from reports import summary
+from reports.files import write_atomically
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that a trampoline's records state; `claims` are those that do, () for all."""
+
+    text: str
+    claims: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one trampoline."""
+
+    name: str
+    records: tuple[ClaimRecord, ...]
+    summaries: tuple[Fact, ...]
+    bases: tuple[Fact, ...]
+    assumptions: tuple[Fact, ...]
+    paths: tuple[Fact, ...]
+    not_reached: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value of a replay. `mark` is "" where prediction and observation are the same."""
+
+    name: str
+    predicted: str
+    observed: str
+    mark: str
+
+
+def write_page(records: Iterable[ClaimRecord], path: Path) -> None:
+    """Write the page to `path`, whole or not at all. Raises ReportError."""
+    write_atomically({path: render_page(records).encode()})
+
+
+def render_page(records: Iterable[ClaimRecord]) -> str:
+    """The page as text. Every string of a record is escaped."""
+    ordered = summary.in_order(records)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            headline=summary.headline(ordered),
+            summary_line=summary.summary_line(ordered),
+            last_line=summary.last_line(ordered),
+            sections=[_section(name, group) for name, group in summary.by_trampoline(ordered)],
+        )
+    )
+
+
+def compare(replay: ReplayRecord) -> list[Row]:
+    """Prediction and observation side by side, in the prediction's order."""
+    rows = []
+    for name in dict.fromkeys((*replay.predicted, *replay.observed)):
+        predicted, observed = replay.predicted.get(name), replay.observed.get(name)
+        if observed is None:
+            mark = "not observed" if replay.observed else ""
+        elif predicted is None:
+            mark = "not predicted"
+        else:
+            mark = "" if predicted == observed else "differs"
+        rows.append(Row(name, predicted or "", observed or "", mark))
+    return rows
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "anchor": lambda record: re.sub(r"[^\w.-]", "_", f"{record.trampoline}.{record.claim}"),
+        "compare": compare,
+        "evidence_tone": summary.evidence_tone,
+        "evidence_words": summary.evidence_words,
+        "seconds": summary.seconds,
+        "verdict_tone": summary.verdict_tone,
+        "verdict_words": summary.verdict_words,
+    }
+    return environment
+
+
+def _section(name: str, records: Sequence[ClaimRecord]) -> Section:
+    return Section(
+        name=name,
+        records=tuple(records),
+        summaries=_facts(records, lambda record: (record.summary,)),
+        bases=_facts(records, lambda record: (" to ".join(record.bases),)),
+        assumptions=_facts(records, lambda record: record.assumptions),
+        paths=_facts(records, lambda record: _counted(record.paths)),
+        not_reached=_facts(records, lambda record: record.not_reached),
+    )
+
+
+def _facts(
+    records: Sequence[ClaimRecord], texts: Callable[[ClaimRecord], tuple[str, ...]]
+) -> tuple[Fact, ...]:
+    """Each text once. Verdict files may stem from different runs, so not all need to state it."""
+    stated: dict[str, list[str]] = {}
+    for record in records:
+        for text in dict.fromkeys(texts(record)):
+            stated.setdefault(text, []).append(record.claim)
+    return tuple(
+        Fact(text, () if len(claims) == len(records) else tuple(claims))
+        for text, claims in stated.items()
+    )
+
+
+def _counted(ends: Sequence[str]) -> tuple[str, ...]:
+    """Equal ends of several paths as one line with their number."""
+    counts = {end: ends.count(end) for end in ends}
+    return tuple(end if count == 1 else f"{end} ({count} paths)" for end, count in counts.items())

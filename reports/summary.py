@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What terminal and page say alike of verdicts: order, words, tone, and the lines that sum up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from itertools import groupby
+
+from harness.record import ClaimRecord, Evidence
+
+CLAIM_ORDER = (
+    "paths",
+    "hand_off",
+    "kernel_identity_map",
+    "boot_params_identity_map",
+    "image_identity_map",
+)
+
+
+class Tone(StrEnum):
+    """How a verdict or evidence is to be taken; colours follow from it."""
+
+    GOOD = "good"
+    KNOWN = "known"  # an expected finding
+    BAD = "bad"
+    MUTED = "muted"  # nothing was shown
+
+
+def in_order(records: Iterable[ClaimRecord]) -> list[ClaimRecord]:
+    """By trampoline, then by claim as CLAIM_ORDER has them; other claims follow by name."""
+
+    def key(record: ClaimRecord) -> tuple[str, int, str]:
+        known = record.claim in CLAIM_ORDER
+        rank = CLAIM_ORDER.index(record.claim) if known else len(CLAIM_ORDER)
+        return record.trampoline, rank, record.claim
+
+    return sorted(records, key=key)
+
+
+def by_trampoline(records: Iterable[ClaimRecord]) -> list[tuple[str, list[ClaimRecord]]]:
+    """(trampoline, its records), all in order."""
+    grouped = groupby(in_order(records), key=lambda record: record.trampoline)
+    return [(name, list(group)) for name, group in grouped]
+
+
+def verdict_words(record: ClaimRecord) -> str:
+    """The verdict, with the finding's id or what was expected instead."""
+    if not record.as_expected:
+        return f"{record.verdict} ({_unexpected(record)})"
+    return f"{record.verdict} ({record.finding})" if record.finding else record.verdict
+
+
+def verdict_tone(record: ClaimRecord) -> Tone:
+    """GOOD: proved as expected; KNOWN: refuted as expected; BAD: anything else."""
+    if not record.as_expected:
+        return Tone.BAD
+    return {"PROVED": Tone.GOOD, "REFUTED": Tone.KNOWN}.get(record.verdict, Tone.BAD)
+
+
+def is_contradicted(record: ClaimRecord) -> bool:
+    """Whether QEMU showed anything else than was predicted, for the witness or for a sample."""
+    witness, samples = record.witness, record.samples
+    return (witness is not None and witness.replay.evidence is Evidence.CONTRADICTED) or (
+        samples is not None and bool(samples.contradictions)
+    )
+
+
+def evidence_words(record: ClaimRecord) -> str:
+    """What the replays showed; contradicted samples are named even beside a witness."""
+    samples = record.samples
+    if record.witness is None or samples is None or not samples.contradictions:
+        return record.evidence
+    return f"{record.evidence}; samples {Evidence.CONTRADICTED} ({len(samples.contradictions)})"
+
+
+def evidence_tone(record: ClaimRecord) -> Tone:
+    """GOOD if something was replayed and nothing contradicts."""
+    if is_contradicted(record):
+        return Tone.BAD
+    if record.witness is not None:
+        confirmed = record.witness.replay.evidence is Evidence.CONFIRMED
+        return Tone.GOOD if confirmed else Tone.MUTED
+    agreed = record.samples is not None and record.samples.agreed > 0
+    return Tone.GOOD if agreed else Tone.MUTED
+
+
+def seconds(value: float) -> str:
+    """A time in seconds as the reports show it."""
+    return "<0.01 s" if 0 < value < 0.01 else f"{value:.2f} s"
+
+
+def summary_line(records: Iterable[ClaimRecord]) -> str:
+    """One line: per trampoline how many claims are proved, the findings, and what is amiss."""
+    parts = [f"{name}: {_counts(group)}" for name, group in by_trampoline(records)]
+    return "; ".join(parts) or "no verdicts"
+
+
+def headline(records: Iterable[ClaimRecord]) -> str:
+    """One sentence: what is proved, of what, for which inputs."""
+    parts = [
+        f"{_proved(group)} of {len(group)} claims on {name}"
+        for name, group in by_trampoline(records)
+    ]
+    return (
+        "Proved of the assembled machine code, for every load address and all inputs that the "
+        f"assumptions below allow: {', '.join(parts) or 'nothing'}."
+    )
+
+
+def last_line(records: Iterable[ClaimRecord]) -> str | None:
+    """Why inputs were not replayed (QEMU is missing, say), or None if all that could be were.
+
+    It belongs at the very end of all output, where it cannot be missed.
+    """
+    reasons = dict.fromkeys(
+        reason for record in in_order(records) for reason in _not_replayed(record)
+    )
+    return f"evidence: not replayed: {'; '.join(reasons)}" if reasons else None
+
+
+def _not_replayed(record: ClaimRecord) -> list[str]:
+    reasons = []
+    if record.witness is not None and record.witness.replay.evidence is Evidence.NOT_REPLAYED:
+        reasons.append(record.witness.replay.reason or "no reason given")
+    if record.samples is not None and record.samples.reason:
+        reasons.append(record.samples.reason)
+    return reasons
+
+
+def _proved(records: Sequence[ClaimRecord]) -> int:
+    """How many are proved; a proof that a replay contradicts does not count."""
+    return sum(record.verdict == "PROVED" and not is_contradicted(record) for record in records)
+
+
+def _counts(records: Sequence[ClaimRecord]) -> str:
+    parts = [f"{_proved(records)} of {len(records)} PROVED"]
+    findings = sum(
+        verdict_tone(record) is Tone.KNOWN and not is_contradicted(record) for record in records
+    )
+    if findings:
+        parts.append(f"{findings} expected finding{'s' if findings > 1 else ''}")
+    parts += [
+        f"{record.claim} {record.verdict} ({_unexpected(record)})"
+        for record in records
+        if not record.as_expected
+    ]
+    parts += [f"{record.claim} CONTRADICTED" for record in records if is_contradicted(record)]
+    return ", ".join(parts)
+
+
+def _unexpected(record: ClaimRecord) -> str:
+    if record.expected in ("", record.verdict):  # right verdict, but not as the contract has it
+        return "not expected"
+    return f"expected {record.expected}"

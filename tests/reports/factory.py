@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Records as a run leaves them: one proved claim, one finding, and variations of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.record import (
+    ClaimRecord,
+    Evidence,
+    ObligationRecord,
+    ReplayRecord,
+    SamplesRecord,
+    StepRecord,
+    WitnessRecord,
+)
+
+NO_QEMU = "qemu-system-x86_64 not found"
+
+
+def proved(trampoline: str = "multikernel", claim: str = "hand_off", **changes: Any) -> ClaimRecord:
+    fields: dict[str, Any] = {
+        "trampoline": trampoline,
+        "summary": "The hardened trampoline.",
+        "claim": claim,
+        "sentence": "At the jump RIP is the kernel's address.",
+        "verdict": "PROVED",
+        "expected": "PROVED",
+        "finding": "",
+        "title": "",
+        "as_expected": True,
+        "reason": "",
+        "seconds": 1.25,
+        "assumptions": ("The CPU has long mode.",),
+        "obligations": (
+            ObligationRecord(name="rip is kernel", verdict="PROVED", seconds=0.75, rlimit=1234567),
+        ),
+        "witness": None,
+        "samples": samples(),
+        "bases": ("0x1000", "0x9b000"),
+        "paths": ("jump out of the image in 64-bit mode", "halted with interrupts off"),
+        "not_reached": ("0x1f0: ud2",),
+    }
+    return ClaimRecord(**(fields | changes))
+
+
+def refuted(
+    trampoline: str = "multikernel_rfc", claim: str = "kernel_identity_map", **changes: Any
+) -> ClaimRecord:
+    fields: dict[str, Any] = {
+        "summary": "The trampoline as posted.",
+        "verdict": "REFUTED",
+        "expected": "REFUTED",
+        "finding": "MKRFC-2",
+        "title": "The kernel is mapped only to the end of its GiB",
+        "witness": witness(),
+        "samples": None,
+    }
+    return proved(trampoline, claim, **(fields | changes))
+
+
+def replay(evidence: Evidence = Evidence.CONFIRMED, **changes: Any) -> ReplayRecord:
+    fields: dict[str, Any] = {
+        "evidence": evidence,
+        "reason": "",
+        "predicted": {"end": "page fault", "cr2": "0x40000000"},
+        "observed": {"end": "page fault", "cr2": "0x40000000"},
+    }
+    return ReplayRecord(**(fields | changes))
+
+
+def not_replayed(reason: str = NO_QEMU) -> ReplayRecord:
+    return replay(Evidence.NOT_REPLAYED, reason=reason, observed={})
+
+
+def witness(**changes: Any) -> WitnessRecord:
+    fields: dict[str, Any] = {
+        "inputs": {"base": "0x7000", "kernel_phys_addr": "0x3ffff000"},
+        "violated": ("the page at kernel + 0x1000 is present",),
+        "end": "jump to 0x3ffff000 in 64-bit mode",
+        "path": (
+            StepRecord(
+                offset="0x11",
+                mode="real",
+                symbol="trampoline_data_bsp",
+                source="trampoline.S:42",
+                instruction="rep stosl",
+                count=6144,
+            ),
+        ),
+        "replay": replay(),
+    }
+    return WitnessRecord(**(fields | changes))
+
+
+def samples(**changes: Any) -> SamplesRecord:
+    fields: dict[str, Any] = {
+        "count": 207,
+        "agreed": 207,
+        "contradictions": (),
+        "spread": {"below 4 GiB": 99, "4..512 GiB": 108},
+        "milliseconds": 1.375,
+    }
+    return SamplesRecord(**(fields | changes))
+
+
+def no_samples(reason: str = NO_QEMU) -> SamplesRecord:
+    return samples(count=0, agreed=0, spread={}, milliseconds=0.0, reason=reason)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The page shows every fact of every record, is valid by itself, and trusts no string."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from harness.record import ClaimRecord, Evidence
+from reports.html import compare, render_page, write_page
+from tests.reports.factory import (
+    no_samples,
+    not_replayed,
+    proved,
+    refuted,
+    replay,
+    samples,
+    witness,
+)
+
+VOID = {"meta", "br", "link", "hr", "img"}
+HOSTILE = "\"'><script>alert(1)</script>&amp;<img src=//evil.example>{{ 7*7 }}"
+DIFFERS = replay(
+    Evidence.CONTRADICTED,
+    reason="cr2 differs",
+    predicted={"end": "page fault", "cr2": "0x40000000", "rip": "0x100"},
+    observed={"end": "page fault", "cr2": "0x40001000", "extra": "1"},
+)
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a page; fails on a tag that is not closed in its place."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def values(self, name: str) -> list[str]:
+        return [value or "" for key, value in self.attributes if key == name]
+
+
+def facts(value: Any) -> list[str]:
+    """Every string, count and time that a record holds, keys of its tables included."""
+    match value:
+        case str():
+            return [" ".join(value.split())]
+        case bool() | None:
+            return []
+        case int():
+            return [f"{value:,}"]
+        case float():
+            return [f"{value:.2f}"]
+        case dict():
+            return facts(tuple(value)) + facts(tuple(value.values()))
+        case BaseModel():
+            return facts(tuple(getattr(value, name) for name in type(value).model_fields))
+    return [fact for item in value for fact in facts(item)]
+
+
+MANY: list[ClaimRecord] = [
+    proved(),
+    proved(claim="paths", verdict="UNKNOWN", as_expected=False, reason="rlimit of z3 used up"),
+    proved(claim="frame", expected="", samples=samples(agreed=206, contradictions=(DIFFERS,))),
+    proved("third", "paths", samples=no_samples(), not_reached=tuple(f"0x{i}" for i in range(40))),
+    refuted(),
+    refuted(claim="image_identity_map", finding="MKRFC-1", witness=witness(replay=not_replayed())),
+]
+
+
+@pytest.mark.parametrize("record", MANY, ids=lambda record: f"{record.trampoline}.{record.claim}")
+def test_every_fact_of_a_record_is_on_the_page(record: ClaimRecord) -> None:
+    text = Page(render_page([record])).text
+    silent = {"", "0", "0.00"}  # what samples that were not replayed count
+    stated = set(facts(record)) - silent
+    assert len(stated) > 15
+    assert [
+        fact for fact in stated if not re.search(rf"(?<!\d){re.escape(fact)}(?!\d)", text)
+    ] == []
+
+
+@pytest.mark.parametrize("records", [[], [proved()], [refuted()], MANY])
+def test_the_page_is_balanced_and_its_links_and_ids_fit(records: list[ClaimRecord]) -> None:
+    html = render_page(records)
+    assert html.startswith("<!DOCTYPE html>\n")
+    page = Page(html)
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    assert {f"#{name}" for name in ids} >= set(page.values("href"))
+    assert len(page.values("href")) == len(records)
+
+
+def test_the_page_needs_no_network_and_no_script() -> None:
+    html = render_page(MANY)
+    page = Page(html)
+    assert "//" not in html
+    assert {"script", "link", "img", "iframe"}.isdisjoint(page.tags)
+    assert "url(" not in html and "@import" not in html
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def hostile(value: Any) -> Any:
+    """The same record with every free text, key included, replaced by a hostile one."""
+    match value:
+        case Evidence():
+            return value
+        case str():
+            return HOSTILE
+        case dict():
+            return {
+                key if key in ClaimRecord.model_fields or key in NESTED else HOSTILE: hostile(item)
+                for key, item in value.items()
+            }
+        case tuple():
+            return tuple(hostile(item) for item in value)
+    return value
+
+
+NESTED = {
+    key
+    for model in (witness(), samples(), replay(), *proved().obligations, *witness().path)
+    for key in type(model).model_fields
+}
+
+
+def test_no_string_of_a_record_becomes_markup() -> None:
+    for record in (refuted(samples=samples(contradictions=(DIFFERS,))), proved()):
+        record = ClaimRecord.model_validate(hostile(record.model_dump()))
+        page, plain = Page(render_page([record])), Page(render_page([refuted()]))
+        assert set(page.tags) <= set(plain.tags) | {"h5"}
+        assert {name for name, _ in page.attributes} <= {name for name, _ in plain.attributes}
+        assert HOSTILE in page.text
+
+
+def test_prediction_and_observation_stand_side_by_side_with_differences_named() -> None:
+    rows = [(row.name, row.predicted, row.observed, row.mark) for row in compare(DIFFERS)]
+    assert rows == [
+        ("end", "page fault", "page fault", ""),
+        ("cr2", "0x40000000", "0x40001000", "differs"),
+        ("rip", "0x100", "", "not observed"),
+        ("extra", "", "1", "not predicted"),
+    ]
+    html = render_page([refuted(witness=witness(replay=DIFFERS))])
+    assert html.count('<tr class="differs">') == 1
+    assert "cr2 0x40000000 0x40001000 differs" in Page(html).text
+
+
+def test_without_a_replay_nothing_is_said_to_differ() -> None:
+    html = render_page([refuted(witness=witness(replay=not_replayed()))])
+    assert "0x40000000" in html
+    assert 'class="differs"' not in html and "QEMU showed" not in html
+    assert "evidence: not replayed: qemu-system-x86_64 not found" in Page(html).text
+
+
+def test_the_first_sentence_says_what_is_proved() -> None:
+    text = Page(render_page([proved(), proved(claim="paths"), refuted()])).text
+    assert "2 of 2 claims on multikernel, 0 of 1 claims on multikernel_rfc." in text
+
+
+def test_facts_of_a_trampoline_are_said_once_or_with_their_claims() -> None:
+    shared = proved(claim="paths")
+    other = proved(assumptions=("The CPU has long mode.", "RAX is zero."), paths=("halted",) * 3)
+    text = Page(render_page([shared, other])).text
+    assert text.count("The CPU has long mode.") == 1
+    assert "RAX is zero. (only: hand_off)" in text
+    assert "halted (3 paths) (only: hand_off)" in text
+
+
+def test_the_page_is_written_where_it_was_asked_for(tmp_path: Path) -> None:
+    write_page(MANY, tmp_path / "out" / "index.html")
+    assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8") == render_page(MANY)
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_the_page_is_the_same_for_any_order_of_records() -> None:
+    assert render_page(MANY) == render_page(MANY[::-1])

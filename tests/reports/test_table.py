@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The table is whole on every width, plain where there is no terminal, and sums up honestly."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from harness.record import ClaimRecord, Evidence
+from reports.summary import CLAIM_ORDER, headline, summary_line
+from reports.table import last_line, print_table
+from tests.reports.factory import (
+    NO_QEMU,
+    no_samples,
+    not_replayed,
+    proved,
+    refuted,
+    replay,
+    samples,
+    witness,
+)
+
+LONG = "NOT REPLAYABLE: the machine has no memory at the witness's kernel address 0x8000000000"
+ALL: list[ClaimRecord] = [
+    *(proved(claim=claim) for claim in CLAIM_ORDER),
+    proved("multikernel_rfc", "paths"),
+    refuted(),
+    refuted(
+        claim="boot_params_identity_map",
+        finding="MKRFC-3",
+        title="boot_params is not mapped",
+        witness=witness(replay=replay(Evidence.NOT_REPLAYABLE, reason=LONG)),
+    ),
+]
+
+
+def printed(records: list[ClaimRecord], width: int, terminal: bool = False) -> str:
+    file = io.StringIO()
+    print_table(records, Console(file=file, width=width, force_terminal=terminal, _environ={}))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 132, 300])
+def test_elsewhere_than_on_a_terminal_rows_are_plain_and_whole(width: int) -> None:
+    text = printed(ALL, width)
+    assert "\x1b" not in text and "\u2026" not in text
+    lines = text.splitlines()
+    for record in ALL:
+        row = [line for line in lines if line.split()[:2] == [record.trampoline, record.claim]]
+        assert len(row) == 1
+        assert row[0].split()[2] == record.verdict
+        assert "1.25 s" in row[0]
+    assert " ".join(LONG.split()[-2:]) in text
+    if width < 100:
+        assert LONG in text  # nothing folds lines there, so nothing is folded
+
+
+def test_evidence_is_folded_between_words_in_its_own_column() -> None:
+    lines = printed(ALL, 100).splitlines()
+    assert max(len(line) for line in lines if "claim" in line or "0x8000000000" in line) <= 100
+    start = lines[0].index("evidence")
+    rows = lines[lines.index(next(line for line in lines if "NOT REPLAYABLE" in line)) :]
+    folded = [line[start:].strip() for line in rows if line.startswith(" ") or line is rows[0]]
+    assert " ".join(folded) == f"NOT REPLAYABLE ({LONG})"
+
+
+@pytest.mark.parametrize("width", [30, 60])
+def test_a_narrow_terminal_gets_a_list_that_fits(width: int) -> None:
+    coloured = printed(ALL, width, True)
+    assert "\x1b[32mPROVED" in coloured
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    assert max(map(len, plain.splitlines())) <= width
+    assert "\n  boot_params_identity_map\n    REFUTED (MKRFC-3) 1.25 s\n" in plain
+    assert " ".join(plain.split()).count(LONG) == 1
+
+
+def test_words_carry_what_colours_say() -> None:
+    text = printed(
+        [
+            proved(claim="paths", verdict="UNKNOWN", as_expected=False, reason="rlimit used up"),
+            proved(claim="frame", verdict="REFUTED", expected="", as_expected=False),
+            proved(claim="hand_off", samples=samples(contradictions=(replay(),))),
+            refuted(samples=samples(contradictions=(replay(),))),
+        ],
+        200,
+    )
+    assert "UNKNOWN (expected PROVED)" in text
+    assert "REFUTED (not expected)" in text
+    assert "CONTRADICTED (1 inputs)" in text
+    assert "CONFIRMED; samples CONTRADICTED (1)" in text
+    assert "REFUTED (MKRFC-2)" in text
+    assert "MKRFC-2: The kernel is mapped only to the end of its GiB" in text
+    assert "multikernel paths: rlimit used up" in text
+
+
+def test_no_string_of_a_record_is_markup_or_breaks_the_line() -> None:
+    record = proved("a[/b]", "[red]x[/red]", samples=no_samples("no\nway \x1b[31m :smile:"))
+    text = printed([record], 200)
+    assert "a[/b]" in text and "[red]x[/red]" in text
+    assert "no way ?[31m :smile:" in text
+
+
+def test_the_summary_line_counts_and_names_what_is_amiss() -> None:
+    assert summary_line(ALL) == (
+        "multikernel: 5 of 5 PROVED; multikernel_rfc: 1 of 3 PROVED, 2 expected findings"
+    )
+    assert summary_line([refuted()]) == "multikernel_rfc: 0 of 1 PROVED, 1 expected finding"
+    surprise = proved(expected="REFUTED", as_expected=False)
+    assert summary_line([surprise]) == (
+        "multikernel: 1 of 1 PROVED, hand_off PROVED (expected REFUTED)"
+    )
+    contradicted = proved(samples=samples(contradictions=(replay(),)))
+    assert summary_line([contradicted]) == "multikernel: 0 of 1 PROVED, hand_off CONTRADICTED"
+    assert "0 of 1 claims" in headline([contradicted])
+    assert summary_line([]) == "no verdicts"
+    assert headline([]).endswith("nothing.")
+    assert printed(ALL, 100).splitlines()[-1] == summary_line(ALL)
+    assert printed([], 100).endswith("no verdicts\n")
+
+
+def test_the_last_line_speaks_only_if_something_was_not_replayed() -> None:
+    assert last_line(ALL) is None
+    assert last_line([]) is None
+    said = f"evidence: not replayed: {NO_QEMU}"
+    assert last_line([*ALL, proved("x", samples=no_samples())]) == said
+    assert last_line([refuted(witness=witness(replay=not_replayed())), *ALL]) == said
+    both = [proved(samples=no_samples()), proved("y", samples=no_samples("no gcc"))]
+    assert last_line(both) == f"{said}; no gcc"
