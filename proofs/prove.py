@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 
+import pytest
 import z3
 
 from harness.qemu.machine import Machine
@@ -206,7 +207,7 @@ class Prove:
         record = self._court.judge(claim, self._sentence, obligations)
         self._keep(record)
         if not record.as_expected:
-            raise AssertionError(explain(record))
+            pytest.fail(explain(record), pytrace=False)
 
 
 def explain(record: ClaimRecord) -> str:

@@ -11,7 +11,7 @@ import z3
 from harness.solve.obligation import Obligation, Result, Verdict
 from harness.solve.witness import Concrete, find_witness
 
-RLIMIT = 200_000_000  # z3 resource units for one question; the largest in use needs a tenth
+RLIMIT = 400_000_000  # z3 resource units for one question; the largest in use needs a fifth
 
 
 def decide(

@@ -13,7 +13,6 @@ from harness.x86.errors import Unsupported
 from harness.x86.lift import MAX_LENGTH, Instruction, lift
 from harness.x86.loops import repeat, summarise
 from harness.x86.machine import Environment, Machine, PathOver
-from harness.x86.memory import overlap
 from harness.x86.pcode import UNDEFINED, Jump, Plain
 from harness.x86.registers import Registers
 from harness.x86.run import EndKind
@@ -100,11 +99,8 @@ def fetch(machine: Machine) -> Instruction:
 
 
 def _may_be_overwritten(machine: Machine, instruction: Instruction) -> bool:
-    linear = machine.environment.base.at(instruction.offset)
-    return any(
-        machine.possible(overlap(record, linear, instruction.length))
-        for record in machine.cpu.hazards
-    )
+    span = range(instruction.offset, instruction.end)
+    return any(machine.may_hit(record, span) for record in machine.cpu.hazards)
 
 
 def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:

@@ -19,6 +19,7 @@ from harness.x86.machine import Environment
 from harness.x86.memory import EntryImage
 from harness.x86.prover import Prover
 from harness.x86.run import Run
+from harness.x86.static_tables import static_tables
 from harness.x86.terms import Base
 from models.cpuid import Features
 from trampoline.contract import Contract
@@ -78,7 +79,9 @@ def execute(
         upper_halves_zero="upper-halves-zero" in contract.entry.assume,
         known=_known(entry_image),
     )
-    _explore(image, environment, after_init_sipi(base, entry_image), progress)
+    cpu = after_init_sipi(base, entry_image)
+    cpu.memory = static_tables(cpu.memory, environment.tables)
+    _explore(image, environment, cpu, progress)
     return Run(
         name=contract.name,
         assumptions=assumptions,
@@ -146,9 +149,9 @@ def _explore(
     image: Image, environment: Environment, cpu: Cpu, progress: Callable[[str], None]
 ) -> None:
     """Let angr's simulation manager drive the engine until no path is left."""
-    for name in ("archinfo.arch_pcode", "angr.sim_state"):
+    for name in ("angr.sim_state",):
         logging.getLogger(name).setLevel(logging.ERROR)
-    arch = archinfo.ArchPcode("x86:LE:64:default")
+    arch = archinfo.ArchAMD64()
     project = angr.Project(
         io.BytesIO(image.data),
         engine=TrampolineEngine,

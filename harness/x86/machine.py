@@ -269,15 +269,16 @@ class Machine:
             if not 0 <= offset <= length - size:
                 return None
             return frozenset(range(offset & -PAGE, offset + size, PAGE))
-        page, within = _split_page(simplify(linear - base.term))
+        page, within = _split_page(linear)
         if within is not None and within + size <= PAGE:
             return self._locate(page, PAGE, given)
-        return self._locate(page, size, given)
+        return self._locate(linear, size, given)
 
-    def _locate(self, distance: z3.BitVecRef, size: int, given: z3.BoolRef | None) -> Pages:
-        """Image offsets of all pages that `size` bytes at base + distance may lie in."""
-        key = (distance.get_id(), size, -1 if given is None else given.get_id())
+    def _locate(self, linear: z3.BitVecRef, size: int, given: z3.BoolRef | None) -> Pages:
+        """Image offsets of all pages that `size` bytes at an address may lie in."""
+        key = (linear.get_id(), size, -1 if given is None else given.get_id())
         if key not in self.cpu.locations:
+            distance = simplify(linear - self.environment.base.term)
             whole_pages = len(self.environment.image.data) // PAGE
             conditions = [*self.cpu.path] + ([] if given is None else [given])
             prover = self.environment.prover
@@ -289,24 +290,24 @@ class Machine:
                 or prover.possible(conditions, z3.UGT(distance & (PAGE - 1), PAGE - size))
             ):
                 pages = None
-            self.cpu.locations = {**self.cpu.locations, key: (distance, given, pages)}
+            self.cpu.locations = {**self.cpu.locations, key: (linear, given, pages)}
         return self.cpu.locations[key][2]
 
     def _may_change_code(self, record: Record) -> bool:
         """The write may hit bytes of the image whose content is known, and so maybe code."""
+        return any(self.may_hit(record, known) for known in self.environment.known)
+
+    def may_hit(self, record: Record, part: range) -> bool:
+        """The write may change a byte of this part of the image (offsets)."""
         base = self.environment.base
         start = base.offset_of(record.address)
-        for known in self.environment.known:
-            if start is not None:
-                if start < known.stop and known.start < start + span_of(record):
-                    return True
-            elif record.pages is not None and not any(
-                page < known.stop and known.start < page + PAGE for page in record.pages
-            ):
-                continue
-            elif self.possible(overlap(record, base.at(known.start), len(known))):
-                return True
-        return False
+        if start is not None:
+            return start < part.stop and part.start < start + span_of(record)
+        if record.pages is not None and not any(
+            page < part.stop and part.start < page + PAGE for page in record.pages
+        ):
+            return False
+        return self.possible(overlap(record, base.at(part.start), len(part)))
 
     # --- paging
 
@@ -466,17 +467,13 @@ class Machine:
             return value
         if size not in (4, 8) or self.possible(z3.Extract(2, 0, linear) != 0):
             raise self.refuse("a load of part of a paging-structure entry")
-        flags = low(self.environment.unknown("accessed_dirty", 8) & ACCESSED_AND_DIRTY, 8 * size)
-        return simplify(z3.If(value & 1 == 1, value | flags, value))
+        flags = self.environment.unknown("accessed_dirty", 8) & ACCESSED_AND_DIRTY
+        first = z3.Extract(7, 0, value)
+        first = z3.If(first & 1 == 1, first | flags, first)
+        return simplify(z3.Concat(z3.Extract(8 * size - 1, 8, value), first))
 
 
-def _split_page(distance: z3.BitVecRef) -> tuple[z3.BitVecRef, int | None]:
-    """A term as page-aligned part and constant below the page size; None if it is not so made."""
-    page, within = distance, 0
-    if z3.is_app_of(distance, z3.Z3_OP_BADD) and z3.is_bv_value(distance.arg(0)):
-        page = simplify(distance - distance.arg(0))
-        within = distance.arg(0).as_long()
-    aligned = number(simplify(z3.Extract(11, 0, page))) == 0
-    if not aligned or within >= PAGE:
-        return distance, None
-    return page, within
+def _split_page(address: z3.BitVecRef) -> tuple[z3.BitVecRef, int | None]:
+    """The page of an address, and the offset in it if that is constant by syntax, else None."""
+    page = simplify(z3.Concat(z3.Extract(63, 12, address), const(0, 12)))
+    return page, number(simplify(z3.Extract(11, 0, address)))

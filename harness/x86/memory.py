@@ -146,6 +146,8 @@ class Memory:
         ):
             return _SPLIT
         if isinstance(record, Write):
+            if size == record.size:  # both aligned: the same or apart
+                return simplify(address == record.address), record.value
             hit = z3.ULT(distance, const(record.size))
             return hit, _lane(record.value, distance, size)
         lane = simplify(distance & const(record.stride - 1))

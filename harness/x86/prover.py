@@ -48,7 +48,7 @@ class Prover:
     ) -> frozenset[int] | None:
         """Values that include all those of a term on the path; None if more than `limit`.
 
-        A value that belongs to one of the `families` brings in all of that family unasked.
+        A value that belongs to one of the `families` brings in the largest such family unasked.
         """
         found: frozenset[int] = frozenset()
         while len(found) <= limit:
@@ -61,8 +61,8 @@ class Prover:
             if answer == z3.unknown:
                 return None
             value = solver.model().eval(term, model_completion=True).as_long()
-            family = max((f for f in families if value in f), key=len, default=frozenset())
-            found |= {value} | family
+            none: frozenset[int] = frozenset()
+            found |= {value} | max((f for f in families if value in f), key=len, default=none)
         return None
 
     def _solver(self, conditions: Sequence[z3.BoolRef]) -> z3.Solver:

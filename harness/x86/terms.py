@@ -31,7 +31,7 @@ def number(term: z3.BitVecRef) -> int | None:
 
 def simplify(term: z3.BitVecRef) -> z3.BitVecRef:
     """z3's rewriter, skipped for constants and plain symbols."""
-    return z3.simplify(term) if term.num_args() else term
+    return z3.simplify(term, mul2concat=True) if term.num_args() else term
 
 
 def low(term: z3.BitVecRef, bits: int) -> z3.BitVecRef:
@@ -114,10 +114,12 @@ class Base:
         if set(variables(term)) != {VECTOR}:
             return None
         wide = low(term, 64)
-        sample = z3.simplify(
+        sample: int = z3.simplify(
             z3.substitute(wide, (self.vector, const(self.lowest >> 12, 8)))
         ).as_long()
         offset = sample - self.lowest
+        if term.eq(self.at(offset, term.size())):
+            return offset
         solver = z3.SolverFor("QF_BV")
         solver.add(self.in_range(), wide != self.term + const(offset))
         return offset if solver.check() == z3.unsat else None
