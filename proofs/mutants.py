@@ -17,7 +17,7 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -51,7 +51,8 @@ from trampoline.image import Image, load_image
 NOP = b"\x90"
 SURVIVED = "SURVIVED"
 UNDECIDED = "UNDECIDED"
-CHEAPEST_FIRST: tuple[Callable[[Subject, Prove], None], ...] = (
+Claim = Callable[[Subject, Prove], None]
+CHEAPEST_FIRST: tuple[Claim, ...] = (
     test_paths,
     test_hand_off,
     test_image_identity_map,
@@ -88,11 +89,10 @@ class Campaign(_Stored):
     mutants: tuple[Mutant, ...]
 
 
-@dataclass(frozen=True)
 class _Turned(Exception):
-    claim: str
-    verdict: Verdict
-    reason: str
+    def __init__(self, claim: str, verdict: Verdict, reason: str) -> None:
+        super().__init__(claim, verdict, reason)
+        self.turned = claim, str(verdict), reason
 
 
 def without(image: Image, offset: int, length: int) -> Image:
@@ -101,7 +101,9 @@ def without(image: Image, offset: int, length: int) -> Image:
     return replace(image, data=data)
 
 
-def first_turned(contract: Contract, image: Image) -> tuple[str, str, str]:
+def first_turned(
+    contract: Contract, image: Image, claims: Sequence[Claim] = CHEAPEST_FIRST
+) -> tuple[str, str, str]:
     """(claim, verdict, reason) of the first claim that is not PROVED; SURVIVED if all are."""
     run = execute(contract, image)
     subject = Subject(contract, image, run)
@@ -123,10 +125,10 @@ def first_turned(contract: Contract, image: Image) -> tuple[str, str, str]:
             raise _Turned(claim, verdict, reason)
 
     try:
-        for claim in CHEAPEST_FIRST:
+        for claim in claims:
             claim(subject, cast(Prove, judge))  # a claim does nothing with it but call it
     except _Turned as turned:
-        return turned.claim, turned.verdict, turned.reason
+        return turned.turned
     return "", SURVIVED, ""
 
 
@@ -160,7 +162,7 @@ def _work(path: Path, mutant: Mutant, answer: Connection) -> None:
     except Exception as error:
         claim, verdict, reason = "", UNDECIDED, f"{type(error).__name__}: {error}"
     seconds = round(time.perf_counter() - started, 2)
-    judged = {"claim": claim, "verdict": str(verdict), "reason": reason, "seconds": seconds}
+    judged = {"claim": claim, "verdict": verdict, "reason": reason, "seconds": seconds}
     answer.send(mutant.model_copy(update=judged))
 
 

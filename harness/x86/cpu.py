@@ -53,6 +53,7 @@ class Cpu(SimStatePlugin):
         self.idtr = idtr
         self.memory = memory
         self.mode = Mode.REAL16
+        self.paging = False
         self.pc = 0
         self.path: tuple[z3.BoolRef, ...] = ()
         self.accesses: tuple[Access, ...] = ()
@@ -75,20 +76,19 @@ class Cpu(SimStatePlugin):
             self.memory,
         )
         for name in (
-            *("mode", "pc", "path", "accesses", "trace"),
+            *("mode", "paging", "pc", "path", "accesses", "trace"),
             *("identity_slots", "tables_fresh", "hazards", "locations", "instructions"),
         ):
             setattr(twin, name, getattr(self, name))
         return twin
 
-    @property
-    def paging(self) -> bool:
-        """CR0.PG. Raises ValueError when it is not constant."""
-        return control_bit(self.control.cr0, CR0_PG)
-
     def update_mode(self) -> None:
-        """The mode that CR0.PE, EFER.LMA and the hidden CS now select."""
+        """The mode that CR0.PE, EFER.LMA and the hidden CS now select, and whether CR0.PG is set.
+
+        Raises ValueError when one of these is not constant, or when there is no such mode.
+        """
         cs = self.segments["cs"]
+        self.paging = control_bit(self.control.cr0, CR0_PG)
         self.mode = mode(
             control_bit(self.control.cr0, CR0_PE),
             control_bit(self.control.efer, EFER_LMA),

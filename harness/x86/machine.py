@@ -8,9 +8,7 @@ with the others; the two conditions exclude each other and leave nothing out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import z3
 
@@ -393,21 +391,23 @@ class Machine:
         offset = z3.BitVec("image_offset", 64)
         inside = z3.ULT(offset, len(self.environment.image.data))
         linear = simplify(base.term + offset)
-        for access in (Kind.WRITE, Kind.FETCH):
-            expected = iter(guide)
+        entries: dict[int, z3.BitVecRef] = {}
 
-            def read(address: z3.BitVecRef, expected: Iterator[z3.BitVecRef] = expected) -> Any:
-                """Where all of the image uses the same entry as its first byte, read that one."""
-                same = next(expected)
+        def read(address: z3.BitVecRef) -> z3.BitVecRef:
+            """Where all of the image uses the same entry as its first byte, read that one."""
+            key = address.get_id()  # the walk keeps the address alive
+            if key not in entries:
+                same = guide[len(entries)]
                 differs = z3.And(inside, address != same)
-                return memory.read(address if self.possible(differs) else same, 8)
+                entries[key] = memory.read(address if self.possible(differs) else same, 8)
+            return entries[key]
 
-            translation = walk(linear, access, self.paging(), read)
-            bad = z3.Or(translation.fault, translation.physical != linear)
-            if self.possible(z3.And(inside, bad)):
-                return
+        walks = [walk(linear, kind, self.paging(), read) for kind in (Kind.WRITE, Kind.FETCH)]
+        bad = z3.Or(*(z3.Or(t.fault, t.physical != linear) for t in walks))
+        if self.possible(z3.And(inside, bad)):
+            return
         slots: set[int] = set()
-        for entry, same in zip(translation.entries, guide, strict=True):
+        for entry, same in zip(walks[0].entries, guide, strict=True):
             if not self.possible(z3.And(inside, entry.used)):
                 continue
             slot = base.offset_of(same)

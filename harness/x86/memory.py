@@ -138,7 +138,7 @@ class Memory:
     ) -> tuple[z3.BoolRef | None, z3.BitVecRef] | _Split | None:
         """What a record gives to a read when their distance is not constant."""
         distance = simplify(address - record.address)
-        if not ask(overlap(record, address, size)):
+        if ask is not by_syntax and not ask(overlap(record, address, size)):
             return None
         fits = size <= record.size and record.size % size == 0
         if size > 1 and not (

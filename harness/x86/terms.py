@@ -8,6 +8,7 @@ and the CPU starts at V << 12 (SDM 3A "MP Initialization Protocol"), so V is the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import z3
 
@@ -19,6 +20,7 @@ ENTRY_MEMORY = z3.Array("memory_at_entry", z3.BitVecSort(64), z3.BitVecSort(8))
 index_symbol = z3.BitVec(INDEX, 64)
 
 
+@cache
 def const(value: int, bits: int = 64) -> z3.BitVecRef:
     """`value` modulo 2**bits as a term."""
     return z3.BitVecVal(value, bits)
