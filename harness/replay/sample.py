@@ -11,7 +11,9 @@ import z3
 from harness.qemu.machine import Machine
 from harness.replay.predict import Input
 from harness.replay.replay import on_qemu
+from harness.x86.prover import RLIMIT
 from harness.x86.run import Run
+from harness.x86.solver import check, fresh
 from harness.x86.terms import VECTOR
 
 GIB = 1 << 30
@@ -51,11 +53,9 @@ def corners(run: Run, machine: Machine) -> Iterator[Input]:
     for end in run.ends:
         for corner in conditions:
             for in_ram in (z3.And(_in_ram(kernel, machine), _in_ram(boot_params, machine)), True):
-                solver = z3.SolverFor("QF_ABV")
-                solver.set("rlimit", 20_000_000)
-                solver.add(*run.hypotheses, *end.path, corner, in_ram)
-                solver.add(run.inputs["maxphyaddr"] == machine.phys_bits)
-                if solver.check() == z3.sat:
+                here = run.inputs["maxphyaddr"] == machine.phys_bits
+                solver = fresh((*run.hypotheses, *end.path, corner, in_ram, here), RLIMIT)
+                if check(solver) == z3.sat:
                     yield _from_model(solver.model(), run, machine)
                     break
 

@@ -10,6 +10,7 @@ import z3
 
 from harness.solve.obligation import Obligation, Result, Verdict
 from harness.solve.witness import Concrete, find_witness
+from harness.x86.solver import check, fresh
 
 RLIMIT = 400_000_000  # z3 resource units for one question; the largest in use needs a fifth
 
@@ -62,11 +63,9 @@ class _Clock:
         self, conditions: Sequence[z3.BoolRef]
     ) -> tuple[z3.CheckSatResult, z3.ModelRef | None]:
         """Are the conditions satisfiable together? With a model if they are."""
-        solver = z3.SolverFor("QF_ABV")
-        solver.set("rlimit", RLIMIT)
-        solver.add(*conditions)
+        solver = fresh(conditions, RLIMIT)
         before = _resources(solver)
-        answer = solver.check()
+        answer = check(solver)
         self.rlimit += _resources(solver) - before
         if answer == z3.unknown:
             self.reason = f"z3 gave up ({solver.reason_unknown()}) within rlimit {RLIMIT}"

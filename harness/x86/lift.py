@@ -86,10 +86,10 @@ def lift(data: bytes, offset: int, bits: int) -> Instruction:
     """
     here = _translate(data, offset, bits)
     there = _translate(data, offset + _SHIFT[bits], bits)
-    disassembled = context(bits).disassemble(data, offset, max_instructions=1).instructions
-    if here is None or there is None or not disassembled:
+    text = _text(data, offset, bits)
+    # The decoder takes bytes behind the end for zeros.
+    if here is None or there is None or text is None or text.length > len(data):
         raise Unsupported(offset, f"bytes {data[:8].hex(' ')} do not decode as {bits}-bit code")
-    text = disassembled[0]
     prefixes, rest = _split(data)
     if bits == 16 and 0x67 in prefixes and "[" in text.body and text.mnem != "LEA":
         raise Unsupported(offset, f"{text.mnem} with a 32-bit address in 16-bit code")
@@ -105,6 +105,14 @@ def lift(data: bytes, offset: int, bits: int) -> Instruction:
         prefixes=prefixes,
         rex_w=bits == 64 and 0x48 <= rest <= 0x4F,
     )
+
+
+def _text(data: bytes, offset: int, bits: int) -> pypcode.Instruction | None:
+    try:
+        found = context(bits).disassemble(data, offset, max_instructions=1).instructions
+    except (pypcode.BadDataError, pypcode.UnimplError, pypcode.DecoderError):
+        return None
+    return found[0] if found else None
 
 
 def _translate(data: bytes, address: int, bits: int) -> pypcode.Translation | None:

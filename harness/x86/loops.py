@@ -21,7 +21,9 @@ from harness.x86.lift import Instruction
 from harness.x86.machine import Machine
 from harness.x86.memory import RangeWrite
 from harness.x86.pcode import Jump, Plain, Pointer
+from harness.x86.prover import RLIMIT
 from harness.x86.registers import FLAGS, Registers, Value, force
+from harness.x86.solver import check, fresh
 from harness.x86.terms import const, index_symbol, low, number, simplify, variables
 
 MAX_COUNT = 1 << 20  # iterations; more is refused rather than summarised
@@ -214,10 +216,9 @@ def _iterations_left_out(machine: Machine, goes_on: z3.BoolRef) -> int:
     """The m for which the loop goes on after iterations 0 .. m - 1 and ends after iteration m."""
     if set(variables(goes_on)) - {str(index_symbol)}:
         raise _NotCounted
-    solver = z3.SolverFor("QF_BV")
-    solver.add(z3.Not(goes_on), z3.ULE(index_symbol, MAX_COUNT))
+    solver = fresh((z3.Not(goes_on), z3.ULE(index_symbol, MAX_COUNT)), RLIMIT)
     count: int | None = None
-    while solver.check() == z3.sat:
+    while check(solver) == z3.sat:
         count = solver.model().eval(index_symbol, model_completion=True).as_long()
         solver.add(z3.ULT(index_symbol, count))
     before = z3.ULT(index_symbol, const(count or 0))

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import z3
 
+from harness.x86.solver import check, fresh
+
 RLIMIT = 20_000_000  # z3 resource units, about ten seconds
 
 
@@ -55,7 +57,7 @@ class Prover:
             self.calls += 1
             # A new solver each time: z3's incremental mode is far slower on these questions.
             solver = self._solver([*path, *(term != value for value in sorted(found))])
-            answer = solver.check()
+            answer = check(solver)
             if answer == z3.unsat:
                 return found
             if answer == z3.unknown:
@@ -66,11 +68,8 @@ class Prover:
         return None
 
     def _solver(self, conditions: Sequence[z3.BoolRef]) -> z3.Solver:
-        solver = z3.SolverFor("QF_ABV")
-        solver.set("rlimit", RLIMIT)
-        solver.add(*self.assumptions, *conditions)
-        return solver
+        return fresh((*self.assumptions, *conditions), RLIMIT)
 
     def _check(self, conditions: Sequence[z3.BoolRef]) -> bool:
         self.calls += 1
-        return bool(self._solver(conditions).check() != z3.unsat)
+        return bool(check(self._solver(conditions)) != z3.unsat)

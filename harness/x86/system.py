@@ -161,6 +161,8 @@ def _load_table_pointer(machine: Machine, instruction: Instruction) -> None:
 def _jump_far(machine: Machine, instruction: Instruction) -> None:
     """JMP ptr16:16/32 or m16:16/32/64."""
     if ":" in instruction.operands and "[" not in instruction.operands:
+        if instruction.bits == 64:
+            raise machine.refuse("a far jump to a constant in 64-bit code, which is #UD")
         selector, offset = (int(part, 0) for part in instruction.operands.split(":"))
         far_jump(machine, const(selector, 16), const(offset))
         return

@@ -12,6 +12,9 @@ from functools import cache
 
 import z3
 
+from harness.x86.solver import check, fresh
+
+RLIMIT = 10_000_000  # z3 resource units for the question whether a term is base + constant
 VECTOR = "sipi_vector"
 INDEX = "iteration"  # index of an element of a range write, 64 bits
 ENTRY_MEMORY = z3.Array("memory_at_entry", z3.BitVecSort(64), z3.BitVecSort(8))
@@ -122,9 +125,8 @@ class Base:
         offset = sample - self.lowest
         if term.eq(self.at(offset, term.size())):
             return offset
-        solver = z3.SolverFor("QF_BV")
-        solver.add(self.in_range(), wide != self.term + const(offset))
-        return offset if solver.check() == z3.unsat else None
+        solver = fresh((self.in_range(), wide != self.term + const(offset)), RLIMIT)
+        return offset if check(solver) == z3.unsat else None
 
     def normal(self, term: z3.BitVecRef) -> z3.BitVecRef:
         """The same value, written as base + constant if it is that and is wide enough to be."""
