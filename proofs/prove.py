@@ -62,7 +62,8 @@ class Court:
 
     def _decide(self, obligation: Obligation) -> Result:
         """Decide an obligation, once even if several claims have it."""
-        key = (*(h.get_id() for h in obligation.hypotheses), obligation.goal.get_id())
+        terms = (*obligation.hypotheses, *obligation.goals.values())
+        key = tuple(term.get_id() for term in terms)  # unique while they live: kept beside
         if key not in self._decided:
             result = decide(obligation, self._defaults, self._preferred, self._predictor)
             self._decided[key] = (obligation, result)

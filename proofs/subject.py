@@ -138,16 +138,19 @@ class Subject:
     def keeps_translations(self, end: PathEnd, access: Access) -> z3.BoolRef:
         """The store, made while paging is on, changes no present paging-structure entry.
 
-        Only accessed and dirty flags may change. The CPU may hold the old entry in a TLB.
+        Only accessed and dirty flags may change. The CPU may hold the old entry in a TLB. A store
+        that is not aligned reaches two entries.
         """
         memory = end.memory.before(access.records)
         after = end.memory.before(access.records + 1)
-        address = z3.simplify(access.linear + index_symbol * access.stride)
-        entry = z3.simplify(address & -8)
-        old, new = (m.read(entry, 8, pages=self._pages(end, access)) for m in (memory, after))
-        same = (old ^ new) & ~ACCESSED_AND_DIRTY == 0
-        in_range = z3.ULT(index_symbol, access.count)
-        return z3.Implies(in_range, z3.Or(old & 1 == 0, same))
+        first = access.linear + index_symbol * access.stride
+        entries = {z3.simplify(byte & -8) for byte in (first, first + (access.size - 1))}
+        kept = []
+        for entry in entries:
+            old, new = (m.read(entry, 8, pages=self._pages(end, access)) for m in (memory, after))
+            same = (old ^ new) & ~ACCESSED_AND_DIRTY == 0
+            kept.append(z3.Or(old & 1 == 0, same))
+        return z3.Implies(z3.ULT(index_symbol, access.count), z3.And(*kept))
 
     @staticmethod
     def _pages(end: PathEnd, access: Access) -> frozenset[int] | None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 import z3
 
+from harness.x86.terms import ENTRY_MEMORY
+
 Memory = Callable[[int], int]
 """Byte of physical memory at entry, by address."""
 Function = Callable[[Mapping[str, int], Memory], int]
@@ -73,7 +75,7 @@ def _expression(term: z3.ExprRef, a: list[str]) -> str:
     kind = term.decl().kind()
     if kind == z3.Z3_OP_UNINTERPRETED and not a:
         return f"values[{term.decl().name()!r}]"
-    if kind == z3.Z3_OP_SELECT:
+    if kind == z3.Z3_OP_SELECT and term.arg(0).eq(ENTRY_MEMORY):
         return f"memory({a[0]})"
     if kind in _BOOLEAN:
         return _BOOLEAN[kind](a)

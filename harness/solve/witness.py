@@ -144,7 +144,7 @@ def _checked(
         for name, symbol in variables(condition).items():
             if not z3.is_array(symbol):
                 values.setdefault(name, _value(model, symbol))
-    unknown = _array_entries(model)
+    unknown = _bytes_read(model, (*obligation.hypotheses, obligation.goal))
     memory = concrete.memory_at_entry(values, unknown)
     if not all(compile_term(h)(values, memory) for h in obligation.hypotheses):
         return None
@@ -160,11 +160,18 @@ def _value(model: z3.ModelRef, symbol: z3.ExprRef) -> int:
     return int(z3.is_true(value)) if z3.is_bool(symbol) else value.as_long()
 
 
-def _array_entries(model: z3.ModelRef) -> dict[int, int]:
-    """Addresses of unknown memory to which the model gives a byte other than 0."""
-    array = model.eval(ENTRY_MEMORY, model_completion=True)
+def _bytes_read(model: z3.ModelRef, terms: Sequence[z3.ExprRef]) -> dict[int, int]:
+    """Bytes of unknown memory that the terms read, where the model makes them other than 0."""
     entries: dict[int, int] = {}
-    while z3.is_store(array):
-        array, address, byte = array.children()
-        entries.setdefault(address.as_long(), byte.as_long())
+    seen: set[int] = set()
+    stack = list(terms)
+    while stack:
+        term = stack.pop()
+        if term.get_id() in seen:
+            continue
+        seen.add(term.get_id())
+        stack.extend(term.children())
+        if z3.is_select(term) and term.arg(0).eq(ENTRY_MEMORY):
+            address = model.eval(term.arg(1), model_completion=True).as_long()
+            entries[address] = model.eval(term, model_completion=True).as_long()
     return {address: byte for address, byte in entries.items() if byte}

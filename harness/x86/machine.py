@@ -377,14 +377,17 @@ class Machine:
             return None
         return limit
 
-    def map_image(self) -> None:
+    def map_image(self, *, flushed: bool) -> None:
         """Prove, if it is so, that every byte of the image is mapped to itself and writable.
+
+        To be called after each write to a control register that a walk depends on; `flushed` says
+        that the write also emptied the TLB (SDM 3A 4.10.4.1).
 
         Every later access inside the image then translates to itself until a store changes one of
         the entries that the walks use; `_keep_translations` looks after that.
         """
         self.cpu.identity_slots = None
-        self.cpu.tables_fresh = True
+        self.cpu.tables_fresh |= flushed
         base, memory = self.environment.base, self.cpu.memory
         first = walk(base.at(0), Kind.WRITE, self.paging(), self._read_entry)
         guide = [base.normal(simplify(entry.address)) for entry in first.entries]

@@ -140,10 +140,12 @@ UNDEFINED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("BT", "BTS", "BTR", "BTC"), ("OF", "SF", "AF", "PF")),
     **dict.fromkeys(("IMUL", "MUL"), ("SF", "ZF", "AF", "PF")),
     **dict.fromkeys(("AND", "OR", "XOR", "TEST"), ("AF",)),
+    **dict.fromkeys(("ADD", "ADC", "SUB", "SBB", "CMP", "INC", "DEC", "NEG"), ("AF",)),
 }
 """Flags that the manual leaves undefined after an instruction (SDM 2, "Flags Affected").
 
-OF is defined after a shift by one; treating it as undefined there too is on the safe side.
+OF is defined after a shift by one, AF after additions and subtractions; treating them as undefined
+there, too, is on the safe side (p-code never computes AF).
 """
 
 

@@ -18,7 +18,8 @@ def static_tables(memory: Memory, tables: range) -> Memory:
     image = memory.image
     run: list[tuple[int, int]] = []  # (offset, entry), equal steps
     for offset in range(tables.start, tables.stop, ENTRY):
-        if any(byte in image.unknown for byte in range(offset, offset + ENTRY)):
+        mailbox = any(offset < word + ENTRY and word < offset + ENTRY for word in image.words)
+        if mailbox or any(byte in image.unknown for byte in range(offset, offset + ENTRY)):
             memory, run = _write(memory, run), []
             continue
         entry = int.from_bytes(image.data[offset : offset + ENTRY], "little")

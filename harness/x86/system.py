@@ -81,9 +81,9 @@ def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
     _set_control(machine, modes.cr0_write(cpu.control, value))
     cpu.update_mode()
     _check_paging_kind(machine)
-    if not was_paging and cpu.paging:
-        machine.map_image()
-    elif not cpu.paging:
+    if cpu.paging:
+        machine.map_image(flushed=not was_paging)
+    else:
         cpu.identity_slots = None
 
 
@@ -101,7 +101,7 @@ def _write_cr3(machine: Machine, value: z3.BitVecRef) -> None:
     )
     _set_control(machine, modes.cr3_write(cpu.control, value))
     if cpu.paging:
-        machine.map_image()
+        machine.map_image(flushed=True)
 
 
 def _write_cr4(machine: Machine, value: z3.BitVecRef) -> None:
@@ -117,6 +117,8 @@ def _write_cr4(machine: Machine, value: z3.BitVecRef) -> None:
     )
     _set_control(machine, modes.cr4_write(control, value))
     _check_paging_kind(machine)
+    if machine.cpu.paging:
+        machine.map_image(flushed=False)
 
 
 def _set_control(machine: Machine, control: modes.Control) -> None:
@@ -211,6 +213,8 @@ def _write_msr(machine: Machine, instruction: Instruction) -> None:
         modes.efer_write_faults(control, value, supported), "#GP: EFER may not hold this value"
     )
     _set_control(machine, modes.efer_write(control, value))
+    if machine.cpu.paging:
+        machine.map_image(flushed=False)
     machine.cpu.pc = instruction.end
 
 
