@@ -13,23 +13,28 @@ from trampoline.image import Image
 
 
 def story(image: Image, end: PathEnd) -> tuple[StepRecord, ...]:
-    """Each executed instruction in order; those executed again at once are counted."""
+    """Each executed instruction in order. A summarised loop is one step with its iterations."""
+    loops = [access for access in end.accesses if access.count > 1]
     steps: list[StepRecord] = []
+    previous = -1
     for offset, mode_name in end.trace:
-        if steps and steps[-1].offset == f"{offset:#x}":
-            steps[-1] = steps[-1].model_copy(update={"count": steps[-1].count + 1})
-            continue
-        mode = Mode[mode_name]
-        instruction = lift(image.data[offset : offset + MAX_LENGTH], offset, mode.bits)
-        steps.append(
-            StepRecord(
-                offset=f"{offset:#x}",
-                mode=mode.value,
-                symbol=symbol_before(image, offset),
-                source=source_of(image, offset),
-                instruction=str(instruction),
-            )
+        instruction = lift(image.data[offset : offset + MAX_LENGTH], offset, Mode[mode_name].bits)
+        step = StepRecord(
+            offset=f"{offset:#x}",
+            mode=Mode[mode_name].value,
+            symbol=symbol_before(image, offset),
+            source=source_of(image, offset),
+            instruction=str(instruction),
         )
+        if loops and loops[0].instruction == offset:
+            repeats = ".REP" in instruction.mnemonic
+            if repeats:
+                step = step.model_copy(update={"count": loops.pop(0).count + 1})
+            elif previous >= offset:
+                many = {"count": loops.pop(0).count, "instruction": "the loop from here, at once"}
+                steps.append(step.model_copy(update=many))
+        steps.append(step)
+        previous = offset
     return tuple(steps)
 
 

@@ -17,7 +17,7 @@ from harness.x86.errors import Unsupported
 
 _LANGUAGES = {16: "x86:LE:16:Real Mode", 32: "x86:LE:32:default", 64: "x86:LE:64:default"}
 _PREFIXES = frozenset(b"\x66\x67\xf0\xf2\xf3\x2e\x36\x3e\x26\x64\x65")
-_SEGMENT_OVERRIDES = frozenset(b"\x2e\x36\x3e\x26\x64\x65")
+_SEGMENT_OVERRIDES = {0x2E: "CS", 0x36: "SS", 0x3E: "DS", 0x26: "ES", 0x64: "FS", 0x65: "GS"}
 """Sleigh drops the first four in 32-bit code; in 16-bit code it names the segment."""
 _SHIFT = {16: 0x1000, 32: 0x1000000, 64: 0x1000000}
 MAX_LENGTH = 15  # bytes; SDM 2A 2.3.11, longer instructions raise #GP
@@ -93,8 +93,9 @@ def lift(data: bytes, offset: int, bits: int) -> Instruction:
     if here is None or there is None or text is None or text.length > len(data):
         raise Unsupported(offset, f"bytes {data[:8].hex(' ')} do not decode as {bits}-bit code")
     prefixes, rest = _split(data)
-    if prefixes & _SEGMENT_OVERRIDES and bits != 16 and text.mnem != "LEA":
-        raise Unsupported(offset, f"{text.mnem} with a segment override prefix")
+    if bits != 16 and text.mnem != "LEA":
+        for prefix in prefixes & _SEGMENT_OVERRIDES.keys():
+            raise Unsupported(offset, f"{text.mnem} with a {_SEGMENT_OVERRIDES[prefix]} override")
     if bits == 16 and 0x67 in prefixes and "[" in text.body and text.mnem != "LEA":
         raise Unsupported(offset, f"{text.mnem} with a 32-bit address in 16-bit code")
     pairs = list(zip(here.ops, there.ops, strict=True))[1:]  # the first is IMARK

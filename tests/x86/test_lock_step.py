@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whole images on an emulated CPU (unicorn): the same instructions, stores and final registers."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+import unicorn
+import z3
+from unicorn import x86_const
+
+from harness.x86.lift import lift
+from harness.x86.run import Access, EndKind, PathEnd
+from harness.x86.terms import INDEX
+from models.modes import Mode
+from tests.x86.conftest import Execute
+from tests.x86.test_shipped_runs import GIB, end_of
+from tests.x86.values import Chosen, is_open, value_of
+from trampoline.image import Image
+
+RAM = 0x1000000
+MAXPHYADDR = 40  # of unicorn's CPU
+ACCESSED_AND_DIRTY = 0x60  # the emulated CPU may set them in table entries that it uses
+INPUTS = [
+    *((0x01, 16 << 20, 0x20000), (0x90, 5 * GIB + 0x1234567, 6 * GIB - 8)),
+    *((0x33, 4 * GIB - 4096, 4 * GIB), (0x10, 600 * GIB, 5 * GIB), (0x80, 1 << 50, 0x3000)),
+]
+Store = tuple[int, int, int]
+"""Address, size in bytes, value."""
+
+
+@dataclass
+class Emulation:
+    """What the emulated CPU did; `registers` are the lower halves of those that unicorn shows."""
+
+    offsets: list[int] = field(default_factory=list)
+    stores: list[Store] = field(default_factory=list)
+    registers: dict[str, int] = field(default_factory=dict)
+
+
+def emulate(image: Image, last: int, values: Chosen) -> Emulation:
+    """Run until the instruction at offset `last`, which is not executed, or a fault."""
+    base, done = values["sipi_vector"] << 12, Emulation()
+    data = bytearray(image.data)
+    for name in ("kernel_phys_addr", "boot_params_phys_addr"):
+        at = image.symbols[name]
+        data[at : at + 8] = values[name].to_bytes(8, "little")
+
+    def on_code(machine: unicorn.Uc, address: int, size: int, _: object) -> None:
+        if not done.offsets or done.offsets[-1] != address - base:  # rep stos is one instruction
+            done.offsets.append(address - base)
+        if address - base == last:
+            machine.emu_stop()
+
+    def on_write(
+        _: unicorn.Uc, kind: int, address: int, size: int, value: int, user: object
+    ) -> None:
+        done.stores.append((address, size, value % (1 << 8 * size)))
+
+    machine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_16)
+    machine.mem_map(0, RAM)
+    machine.mem_write(base, bytes(data))
+    machine.reg_write(x86_const.UC_X86_REG_CS, base >> 4)
+    machine.hook_add(unicorn.UC_HOOK_CODE, on_code)
+    machine.hook_add(unicorn.UC_HOOK_MEM_WRITE, on_write)
+    # Whether there is a fault is the prediction's word; what led there is compared.
+    with suppress(unicorn.UcError):
+        machine.emu_start(base, 0)
+    for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp"):
+        number = getattr(x86_const, f"UC_X86_REG_E{name.upper()}")
+        done.registers[f"r{name}"] = machine.reg_read(number)
+    return done
+
+
+def stores(accesses: tuple[Access, ...], values: Chosen) -> list[Store]:
+    """The predicted stores, those of summarised loops one by one."""
+    found = []
+    for access in accesses:
+        if access.kind == "store":
+            first = value_of(access.linear, values)
+            for index in range(access.count):
+                stored = value_of(access.value, Chosen(values | {INDEX: index}))
+                found.append((first + index * access.stride, access.size, stored))
+    return found
+
+
+def without_flags(stores: list[Store]) -> list[Store]:
+    return [(at, size, value & ~ACCESSED_AND_DIRTY) for at, size, value in stores]
+
+
+def once_per_loop(offsets: list[int]) -> list[int]:
+    """Offsets in the order in which each is executed first: the same with and without summaries."""
+    return list(dict.fromkeys(offsets))
+
+
+@pytest.mark.parametrize(("vector", "kernel", "boot_params"), INPUTS)
+@pytest.mark.parametrize("name", ["multikernel", "multikernel_rfc"])
+def test_the_emulated_cpu_does_what_the_run_predicts(
+    name: str, vector: int, kernel: int, boot_params: int, shipped: Execute
+) -> None:
+    image, run = shipped(name)
+    values = Chosen(
+        sipi_vector=vector,
+        kernel_phys_addr=kernel,
+        boot_params_phys_addr=boot_params,
+        maxphyaddr=MAXPHYADDR,
+        cpu_has_long_mode=1,
+    )
+    end: PathEnd = end_of(run, values)
+    seen = emulate(image, end.instruction, values)
+    executed = [offset for offset, _ in end.trace]
+    assert once_per_loop(seen.offsets) == once_per_loop(executed)
+    predicted = stores(end.accesses, values)
+    if end.kind in (EndKind.HAND_OFF, EndKind.PARKED):
+        assert without_flags(seen.stores) == without_flags(predicted)
+        compared = {
+            register: value_of(term, values) & 0xFFFF_FFFF
+            for register, term in end.state.registers.items()
+            if register in seen.registers and not is_open(z3.Extract(31, 0, term), values)
+        }
+        assert len(compared) >= 5
+        # The last instruction, a jump or a halt, changes no register.
+        assert {register: seen.registers[register] for register in compared} == compared
+    else:
+        shared = len(predicted)
+        assert without_flags(seen.stores)[:shared] == without_flags(predicted)
+
+
+def test_the_last_instruction_of_a_hand_off_is_a_jump(shipped: Execute) -> None:
+    for name in ("multikernel", "multikernel_rfc"):
+        image, run = shipped(name)
+        for end in run.ends_of(EndKind.HAND_OFF):
+            code = image.data[end.instruction : end.instruction + 15]
+            assert lift(code, end.instruction, Mode.LONG64.bits).mnemonic == "JMP"

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Concrete values for the symbols of terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from random import Random
+
+import z3
+
+from harness.solve.evaluate import Function, compile_term
+from harness.x86.terms import variables
+
+
+class Chosen(dict[str, int]):
+    """Values by symbol. A symbol without one has the value of its name without its number, or 0.
+
+    The machine numbers the values that the manual leaves open; two runs may number differently.
+    """
+
+    def __missing__(self, name: str) -> int:
+        return self.get(re.sub(r"_\d+$", "", name), 0)
+
+
+def holds(conditions: tuple[z3.BoolRef, ...], values: Mapping[str, int]) -> bool:
+    """All conditions hold; memory at entry is 0."""
+    return all(value_of(condition, values) for condition in conditions)
+
+
+_compiled: dict[int, tuple[z3.ExprRef, Function]] = {}  # an id is unique while its term lives
+
+
+def value_of(term: z3.ExprRef, values: Mapping[str, int]) -> int:
+    """The term's value; memory at entry is 0."""
+    if term.get_id() not in _compiled:
+        _compiled[term.get_id()] = (term, compile_term(term))
+    return _compiled[term.get_id()][1](values, lambda address: 0)
+
+
+def is_open(term: z3.ExprRef, inputs: Mapping[str, int]) -> bool:
+    """The term depends on more than the named inputs."""
+    return bool(set(variables(z3.simplify(term))) - inputs.keys())
+
+
+def corner_or_random(random: Random, bits: int) -> int:
+    """A number of so many bits: often 0, all ones, or at the sign's border."""
+    corners = (0, 1, (1 << bits) - 1, 1 << (bits - 1), (1 << (bits - 1)) - 1)
+    return random.choice((*corners, *(random.getrandbits(bits) for _ in range(5))))
