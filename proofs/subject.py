@@ -88,10 +88,23 @@ class Subject:
 
     def mapped_to_itself(self, end: PathEnd, linear: z3.BitVecRef, *kinds: Kind) -> z3.BoolRef:
         """At the end of the path, accesses of these kinds reach the equal physical address."""
+        return self._map(end).identity(linear, *kinds)
+
+    def walks_stay_in_tables(self, end: PathEnd) -> z3.BoolRef:
+        """Every entry that any walk uses at the end of the path lies in the contract's [tables]."""
+        return self._map(end).within(self.tables)
+
+    @property
+    def tables(self) -> range:
+        """Image offsets of the contract's [tables]."""
+        symbols, tables = self.image.symbols, self.contract.tables
+        return range(symbols[tables.start], symbols[tables.end])
+
+    def _map(self, end: PathEnd) -> AddressMap:
         key = self.ends.index(end)
         if key not in self._maps:
             self._maps[key] = AddressMap(self.run, end)
-        return self._maps[key].identity(linear, *kinds)
+        return self._maps[key]
 
     def exists(self, start: z3.BitVecRef, size: z3.BitVecRef | int) -> z3.BoolRef:
         """The host's promise: [start, start + size) lies below 2^MAXPHYADDR."""
@@ -158,8 +171,7 @@ class Subject:
 
     def table_stores(self, end: PathEnd) -> list[Access]:
         """The stores, made while paging is on, that may reach page tables."""
-        symbols, tables = self.image.symbols, self.contract.tables
-        part = range(symbols[tables.start], symbols[tables.end])
+        part = self.tables
         result = []
         for access in self.writes(end):
             pages = self._pages(end, access)

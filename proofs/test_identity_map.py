@@ -83,7 +83,15 @@ def _mapped(
 
 def _no_stale_translation(subject: Subject) -> list[Obligation]:
     """Stores to tables in use change no entry that was present: a TLB may still hold it."""
-    return [
+    all_tables = [
+        subject.about(
+            f"{subject.of(end)}: all tables are known",
+            end,
+            {"every walk stays in the contract's [tables]": subject.walks_stay_in_tables(end)},
+        )
+        for end in subject.hand_offs
+    ]
+    return all_tables + [
         subject.about(
             f"{subject.of(end)}: no stale translation after table store {number}",
             end,

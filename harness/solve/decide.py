@@ -12,7 +12,7 @@ from harness.solve.obligation import Obligation, Result, Verdict
 from harness.solve.witness import Concrete, find_witness
 from harness.x86.solver import check, fresh
 
-RLIMIT = 400_000_000  # z3 resource units for one question; the largest in use needs a fifth
+RLIMIT = 100_000_000  # z3 resource units for one question; the hardest in use needs a tenth
 
 
 def decide(

@@ -117,7 +117,7 @@ def summarise(machine: Machine, body: Sequence[Instruction], continues: Continue
     except (_NotCounted, Unsupported):
         return False
     machine.write_range(record, machine.cpu.mode)
-    for name in written:
+    for name in sorted(written):
         machine.registers.values[name] = (
             moving[name].whole(const(count))
             if name in moving
@@ -144,7 +144,7 @@ def _one_iteration(
     """Execute the body from unknown registers; find out which of them move by a constant."""
     trial = _Recording(dict(machine.registers.values), dict(machine.registers.flags))
     _execute(machine, body, trial)
-    bits = dict.fromkeys(trial.written, 64 if machine.cpu.mode.bits == 64 else 32)
+    bits = dict.fromkeys(sorted(trial.written), 64 if machine.cpu.mode.bits == 64 else 32)
     flags = dict(machine.registers.flags)
     unknown_flags = {
         name: machine.environment.unknown_flag(f"{name}_of_iteration")

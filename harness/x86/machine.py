@@ -416,6 +416,8 @@ class Machine:
             slot = base.offset_of(same)
             if slot is None or self.possible(z3.And(inside, entry.used, entry.address != same)):
                 return
+            if slot not in self.environment.tables:
+                raise self.refuse(f"paging through a table at {slot:#x}, outside [tables]")
             slots.add(slot)
         self.cpu.identity_slots = frozenset(slots)
 

@@ -295,6 +295,10 @@ class Plain:
         name = varnode.name
         if name in FLAGS and name != "AF":  # p-code never computes AF
             return self.port.registers.flags[name]
+        if name in SEGMENTS and (
+            self.instruction.mnemonic != "MOV" or self.instruction.operand_bytes != 2
+        ):
+            raise self._refuse(f"a read of {name} at another size than 16 bits")
         if name in SEGMENTS or name in CONTROL:
             return low(self.port.special(name), 8 * varnode.size)
         place = general(varnode, self.instruction.bits)

@@ -44,6 +44,16 @@ class AddressMap:
             self._walks[access] = walk(linear_address, access, self._paging, self._reader)
         return self._walks[access]
 
+    def within(self, tables: range) -> z3.BoolRef:
+        """Every entry that a walk for `linear_address` uses lies in these image offsets."""
+        base = self._reader.memory.base.term
+        return z3.And(
+            *(
+                z3.Implies(entry.used, z3.ULT(entry.address - base - tables.start, len(tables)))
+                for entry in self.walk(Access.READ).entries
+            )
+        )
+
     def identity(self, linear: z3.BitVecRef, *kinds: Access) -> z3.BoolRef:
         """Accesses of these kinds do not fault and reach the physical address `linear`."""
         return z3.And(
