@@ -12,7 +12,7 @@ import z3
 
 from harness.qemu.machine import Machine
 from harness.record import ClaimRecord, Evidence, ObligationRecord, SamplesRecord, WitnessRecord
-from harness.replay.evidence import PHYS_BITS, Machines, sample, show
+from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.predict import Predictor
 from harness.replay.replay import PAYLOAD, QEMU_CPU
 from harness.replay.story import not_reached, story
@@ -38,7 +38,8 @@ class Court:
         self._predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
         self._decided: dict[tuple[int, ...], tuple[Obligation, Result]] = {}
-        self._steady = Machine(PHYS_BITS)  # never started: only its memory map is asked for
+        self._phys_bits = usual_phys_bits(subject.contract)
+        self._steady = Machine(self._phys_bits)  # never started: only its memory map is asked for
 
     def judge(self, claim: str, sentence: str, obligations: tuple[Obligation, ...]) -> ClaimRecord:
         """Decide all obligations of a claim and gather evidence."""
@@ -80,12 +81,11 @@ class Court:
     def _defaults(self) -> dict[str, int]:
         """What a witness keeps where it can: an everyday input on the machine that replays it."""
         low, high = self._bases
-        maxphyaddr = self.subject.contract.cpu.maxphyaddr
         return {
             VECTOR: min(max(DEFAULT_BASE, low), high) >> 12,
             "kernel_phys_addr": 16 * MIB,
             "boot_params_phys_addr": 0x20000,
-            "maxphyaddr": min(max(PHYS_BITS, maxphyaddr[0]), maxphyaddr[1]),
+            "maxphyaddr": self._phys_bits,
             "kernel_size": min(16 * MIB, self.subject.contract.kernel.size_max),
             **QEMU_CPU,
         }
@@ -102,7 +102,7 @@ class Court:
                     for w in windows
                 )
             ),
-            self.subject.maxphyaddr == PHYS_BITS,
+            self.subject.maxphyaddr == self._phys_bits,
         )
 
     def _witness(

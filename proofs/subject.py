@@ -87,7 +87,10 @@ class Subject:
         )
 
     def mapped_to_itself(self, end: PathEnd, linear: z3.BitVecRef, *kinds: Kind) -> z3.BoolRef:
-        """At the end of the path, accesses of these kinds reach the equal physical address."""
+        """At the end of the path, accesses of these kinds reach the equal physical address.
+
+        Also after the kernel has set CR0.WP.
+        """
         return self._map(end).identity(linear, *kinds)
 
     def walks_stay_in_tables(self, end: PathEnd) -> z3.BoolRef:
@@ -103,7 +106,7 @@ class Subject:
     def _map(self, end: PathEnd) -> AddressMap:
         key = self.ends.index(end)
         if key not in self._maps:
-            self._maps[key] = AddressMap(self.run, end)
+            self._maps[key] = AddressMap(self.run, end, write_protect=z3.BoolVal(True))
         return self._maps[key]
 
     def exists(self, start: z3.BitVecRef, size: z3.BitVecRef | int) -> z3.BoolRef:

@@ -17,7 +17,8 @@ SIZE = z3.BitVec("kernel_size", 64)
 
 def test_kernel_identity_map(subject: Subject, prove: Prove) -> None:
     """At the jump, every byte of [kernel, kernel + size) is mapped to itself, readable, writable
-    and executable, for every size up to the contract's bound; nothing stale can be in a TLB."""
+    and executable (also under CR0.WP), for every size up to the contract's bound; nothing stale
+    can be in a TLB."""
     size_max = subject.contract.kernel.size_max
     bounds = z3.And(z3.UGE(SIZE, 1), z3.ULE(SIZE, size_max), z3.ULT(OFFSET, SIZE))
     prove(

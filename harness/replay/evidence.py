@@ -22,7 +22,8 @@ from harness.solve.obligation import Obligation, Witness
 from harness.x86.run import Run
 from trampoline.contract import Contract
 
-PHYS_BITS = 40  # MAXPHYADDR of the machine that most replays run on
+PHYS_BITS = 40  # MAXPHYADDR of the machine that most replays run on, if the contract allows it
+WANTED = 200  # replays beside the proofs of one trampoline; fewer are said to be too few
 OTHER_PHYS_BITS = (36, 46)
 SHARE = 0.1  # of the samples, on each of the other machines
 MISSING = "qemu-system-x86_64 not found"
@@ -90,16 +91,16 @@ def sample(
     times: list[float] = []
     spread: Counter[str] = Counter()
     contradictions: list[ReplayRecord] = []
-    for phys_bits in (PHYS_BITS, *OTHER_PHYS_BITS):
-        lowest, highest = contract.cpu.maxphyaddr
-        if not lowest <= phys_bits <= highest:
-            continue
+    usual = usual_phys_bits(contract)
+    lowest, highest = contract.cpu.maxphyaddr
+    others = [bits for bits in OTHER_PHYS_BITS if lowest <= bits <= highest and bits != usual]
+    for phys_bits in (usual, *others):
         machine = machines.get(phys_bits)
         if machine is None:
             return SamplesRecord(
                 count=0, agreed=0, contradictions=(), spread={}, milliseconds=0.0, reason=MISSING
             )
-        main = phys_bits == PHYS_BITS
+        main = phys_bits == usual
         inputs: Iterable[Input] = randoms(*bases, machine, 1.0 if main else SHARE)
         if main:
             inputs = chain(corners(run, machine), inputs)
@@ -117,7 +118,14 @@ def sample(
         contradictions=tuple(contradictions),
         spread=dict(sorted(spread.items())),
         milliseconds=1000 * statistics.median(times) if times else 0.0,
+        reason="" if count >= WANTED else f"only {count} inputs could be replayed",
     )
+
+
+def usual_phys_bits(contract: Contract) -> int:
+    """MAXPHYADDR of the machine for most replays: the contract's value nearest to 40."""
+    lowest, highest = contract.cpu.maxphyaddr
+    return min(max(PHYS_BITS, lowest), highest)
 
 
 def _sample_one(

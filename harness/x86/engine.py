@@ -13,7 +13,7 @@ from harness.x86.errors import Unsupported
 from harness.x86.lift import MAX_LENGTH, Instruction, lift
 from harness.x86.loops import repeat, summarise
 from harness.x86.machine import Environment, Machine, PathOver
-from harness.x86.pcode import UNDEFINED, Jump, Plain
+from harness.x86.pcode import Jump, Plain, undefined_flags
 from harness.x86.registers import Registers
 from harness.x86.run import EndKind
 from harness.x86.system import handler
@@ -114,7 +114,7 @@ def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:
     if 0xF0 in instruction.prefixes:
         raise machine.refuse(f"`{instruction}` with a lock prefix")
     jump = Plain(instruction, machine).run()
-    for flag in UNDEFINED.get(instruction.mnemonic, ()):
+    for flag in undefined_flags(instruction):
         machine.registers.flags[flag] = machine.environment.unknown_flag(f"{flag}_undefined")
     if jump is None:
         cpu.pc = instruction.end

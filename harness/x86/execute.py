@@ -138,6 +138,7 @@ def _assumptions(
         ("no NMI, SMI, INIT, machine check or debug exception during the run", true),
         ("no other agent writes the image or its tables during the run", true),
         ("memory is RAM: a read, also one of a page walk, gives what was written last", true),
+        ("A20 is on; no nested paging or memory encryption; CPUID tells the truth", true),
         (
             "the CPU starts as INIT and SIPI leave it (SDM 3A table 9-1); nothing else is known",
             true,

@@ -133,6 +133,8 @@ PLAIN = frozenset(
     ).split()
 )
 """Instructions that p-code describes rightly, as sleigh spells them."""
+DOUBLE_SHIFTS = frozenset({"SHLD", "SHRD"})
+"""Of 16 bits they are undefined for counts above 16 (SDM 2): refused."""
 STRING = frozenset({"STOSB", "STOSW", "STOSD", "STOSQ"})
 """The same without a repeat prefix; with one, `loops.repeat` gives the operations of one turn."""
 UNDEFINED: dict[str, tuple[str, ...]] = {
@@ -149,6 +151,17 @@ there, too, is on the safe side (p-code never computes AF).
 """
 
 
+def undefined_flags(instruction: Instruction) -> tuple[str, ...]:
+    """The flags that the manual leaves undefined after this instruction.
+
+    A shift of 8 or 16 bits by as much or more leaves CF undefined, too; here any such shift does.
+    """
+    flags = UNDEFINED.get(instruction.mnemonic, ())
+    sizes = {op.output.size for op in instruction.ops if op.output and op.output.name not in FLAGS}
+    narrow = instruction.mnemonic in ("SHL", "SHR", "SAR") and sizes & {1, 2}
+    return (*flags, "CF") if narrow else flags
+
+
 class Plain:
     """Executes one plain instruction against a port."""
 
@@ -162,6 +175,8 @@ class Plain:
         """Execute all operations; None means: go on with the next instruction."""
         if self.instruction.mnemonic not in PLAIN | STRING:
             raise self._refuse("an instruction that is not modelled")
+        if self.instruction.mnemonic in DOUBLE_SHIFTS and self.instruction.operand_bytes == 2:
+            raise self._refuse("a 16-bit double shift")
         for op in self.instruction.ops:
             if (jump := self.execute(op)) is not None:
                 return jump

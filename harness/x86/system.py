@@ -18,6 +18,7 @@ from harness.x86.terms import const, low, number, simplify
 from harness.x86.transfer import far_jump, far_return, load_segment
 from models import modes
 from models.cpuid import Output, cpuid
+from models.paging import canonical
 
 NO_EFFECT = frozenset({"NOP", "PAUSE", "WBINVD", "LFENCE", "MFENCE", "SFENCE", "ENDBR64"})
 """Instructions without an effect on anything that is modelled; caches are not."""
@@ -152,6 +153,8 @@ def _load_table_pointer(machine: Machine, instruction: Instruction) -> None:
     base = low(machine.read(simplify(linear + 2), width, "descriptor"), 64)
     if instruction.bits != 64 and instruction.operand_bytes == 2:
         base = simplify(base & 0xFFFFFF)
+    if instruction.bits == 64:
+        machine.fault_if(z3.Not(canonical(base, 4)), "#GP: the table's base is not canonical")
     pointer = TablePointer(machine.environment.base.normal(base), limit)
     if instruction.mnemonic == "LGDT":
         machine.cpu.gdtr = pointer

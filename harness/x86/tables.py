@@ -22,14 +22,19 @@ linear_address = z3.BitVec("linear_address", 64)
 
 
 class AddressMap:
-    """Translations in force at the end of a path, for every linear address (64 bits)."""
+    """Translations in force at the end of a path, for every linear address (64 bits).
 
-    def __init__(self, run: Run, end: PathEnd) -> None:
+    `write_protect` replaces CR0.WP: a kernel may set it while it still runs on these tables.
+    """
+
+    def __init__(self, run: Run, end: PathEnd, write_protect: z3.BoolRef | None = None) -> None:
         control = end.state.control
+        if write_protect is None:
+            write_protect = z3.simplify(control.cr0 & CR0_WP != 0)
         self._paging = Paging(
             cr3=control.cr3,
             levels=4,
-            write_protect=z3.simplify(control.cr0 & CR0_WP != 0),
+            write_protect=write_protect,
             no_execute=z3.simplify(control.efer & EFER_NXE != 0),
             gib_pages=run.features.gib_pages,
             maxphyaddr=run.inputs["maxphyaddr"],
