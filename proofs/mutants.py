@@ -109,7 +109,7 @@ def first_turned(
     run = execute(contract, image)
     subject = Subject(contract, image, run)
     predictor = Predictor(contract, image, run)
-    refused = [end.detail for end in run.ends_of(EndKind.UNSUPPORTED)]
+    refused = [end.detail for end in run.ends_of(EndKind.UNSUPPORTED)] + [run.lost] * bool(run.lost)
     everyday = {
         VECTOR: bases(contract, image)[0] >> 12,
         "kernel_phys_addr": 16 << 20,

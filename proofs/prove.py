@@ -50,7 +50,9 @@ class Court:
             results.append(self._decide(obligation))
         unsupported = self.subject.run.ends_of(EndKind.UNSUPPORTED)
         verdicts = [result.verdict for result in results]
-        verdict = worst([*verdicts, *(Verdict.UNSUPPORTED for _ in unsupported)])
+        verdicts += [Verdict.UNSUPPORTED for _ in unsupported]
+        verdicts += [Verdict.INCOMPLETE] if self.subject.run.lost else []
+        verdict = worst(verdicts)
         witness, samples = None, None
         if verdict is Verdict.REFUTED:
             witness = self._witness(claim, obligations, results)
@@ -158,8 +160,10 @@ class Court:
             Evidence.CONFIRMED, Evidence.NOT_REPLAYED,
         )  # fmt: skip
         promises = dict.fromkeys(promise for o in obligations for promise in o.promises)
-        refusals = [end.detail for end in subject.run.ends_of(EndKind.UNSUPPORTED)]
-        reasons = [f"{r.obligation}: {r.reason}" for r in results if r.verdict is verdict]
+        reasons = {
+            Verdict.UNSUPPORTED: [e.detail for e in subject.run.ends_of(EndKind.UNSUPPORTED)],
+            Verdict.INCOMPLETE: [subject.run.lost],
+        }.get(verdict, [f"{r.obligation}: {r.reason}" for r in results if r.verdict is verdict][:1])
         return ClaimRecord(
             trampoline=subject.run.name,
             summary=subject.contract.summary,
@@ -170,9 +174,7 @@ class Court:
             finding=(golden.finding or "") if golden is not None else "",
             title=(golden.title or "") if golden is not None else "",
             as_expected=verdict is wanted and not contradicted and shown,
-            reason="; ".join(refusals if verdict is Verdict.UNSUPPORTED else reasons[:1])
-            if verdict is not Verdict.PROVED
-            else "",
+            reason="" if verdict is Verdict.PROVED else "; ".join(reasons),
             seconds=seconds,
             assumptions=(*(sentence for sentence, _ in subject.run.assumptions), *promises),
             obligations=tuple(

@@ -97,6 +97,10 @@ class Subject:
         """Every entry that any walk uses at the end of the path lies in the contract's [tables]."""
         return self._map(end).within(self.tables)
 
+    def maps_nothing_else(self, end: PathEnd) -> dict[str, z3.BoolRef]:
+        """At the end of the path, for every linear address: mapped to itself, or not mapped."""
+        return self._map(end).nothing_else()
+
     @property
     def tables(self) -> range:
         """Image offsets of the contract's [tables]."""

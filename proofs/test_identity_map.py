@@ -42,13 +42,18 @@ def test_boot_params_identity_map(subject: Subject, prove: Prove) -> None:
 
 def test_image_identity_map(subject: Subject, prove: Prove) -> None:
     """From paging on, every access and fetch of the trampoline is mapped to itself, and no store
-    changes a translation in use; at the jump the whole image, its tables and its GDT still are."""
+    changes a translation in use; at the jump the whole image, its tables and its GDT still are, and
+    no address at all is mapped elsewhere or through an entry with a reserved bit."""
     length = len(subject.image.data)
     bounds = z3.ULT(OFFSET, length)
     damage = (EndKind.SHUTDOWN, EndKind.STRAY, EndKind.TABLE_IN_USE)
     prove(
         "image_identity_map",
         *_mapped(subject, "the image", subject.base, length, bounds),
+        *(
+            subject.about(f"{subject.of(end)}: any address", end, subject.maps_nothing_else(end))
+            for end in subject.hand_offs
+        ),
         *_no_stale_translation(subject),
         *(
             subject.about(

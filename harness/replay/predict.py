@@ -11,6 +11,7 @@ import z3
 
 from harness.solve.evaluate import Function, compile_term
 from harness.solve.obligation import Witness
+from harness.x86.execute import scratch
 from harness.x86.memory import RangeWrite, Record
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
@@ -101,7 +102,7 @@ class Predictor:
             image.symbols[contract.mailbox.kernel]: "kernel_phys_addr",
             image.symbols[contract.mailbox.boot_params]: "boot_params_phys_addr",
         }
-        self._unknown = _ranges(run.ends[0].memory.image.unknown)
+        self._unknown = _ranges(scratch(contract, image))
         self.ends = [_CompiledEnd(run, end) for end in run.ends]
 
     def predict(self, given: Input) -> Prediction:

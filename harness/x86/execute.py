@@ -63,7 +63,7 @@ def execute(
     symbols = image.symbols
     entry_image = EntryImage(
         data=image.data,
-        unknown=_scratch(contract, image),
+        unknown=scratch(contract, image),
         words={
             symbols[contract.mailbox.kernel]: kernel,
             symbols[contract.mailbox.boot_params]: boot_params,
@@ -81,7 +81,7 @@ def execute(
     )
     cpu = after_init_sipi(base, entry_image)
     cpu.memory = static_tables(cpu.memory, environment.tables)
-    _explore(image, environment, cpu, progress)
+    lost = _explore(image, environment, cpu, progress)
     return Run(
         name=contract.name,
         assumptions=assumptions,
@@ -96,10 +96,12 @@ def execute(
         covered=tuple(sorted(environment.covered)),
         solver_calls=environment.prover.calls,
         seconds=time.perf_counter() - started,
+        lost=lost,
     )
 
 
-def _scratch(contract: Contract, image: Image) -> frozenset[int]:
+def scratch(contract: Contract, image: Image) -> frozenset[int]:
+    """Offsets of the image bytes of which the contract says nothing at entry."""
     offsets: set[int] = set()
     for part in contract.scratch:
         start = image.symbols[part.start] + part.offset
@@ -154,8 +156,11 @@ def _assumptions(
 
 def _explore(
     image: Image, environment: Environment, cpu: Cpu, progress: Callable[[str], None]
-) -> None:
-    """Let angr's simulation manager drive the engine until no path is left."""
+) -> str:
+    """Let angr's simulation manager drive the engine until no path is left.
+
+    What it returns says which paths were lost, if any.
+    """
     for name in ("angr.sim_state",):
         logging.getLogger(name).setLevel(logging.ERROR)
     arch = archinfo.ArchAMD64()
@@ -176,9 +181,11 @@ def _explore(
         forks += 1
         progress(f"{len(manager.active)} paths open, {len(environment.ends)} ended")
         if manager.errored:
-            manager.errored[0].reraise()
+            return f"a path ended with an error of the machine: {manager.errored[0].error}"
         if forks > MAX_PATHS:
-            raise RuntimeError(f"{image.name}: more than {MAX_PATHS} branches were explored")
-    for stash in manager.stashes:
-        if stash not in ("active", "deadended") and manager.stashes[stash]:
-            raise RuntimeError(f"{image.name}: angr put paths aside as `{stash}`")
+            return f"{len(manager.active)} paths were open after {MAX_PATHS} branches"
+    aside = [name for name in manager.stashes if name not in ("active", "deadended")]
+    for name in aside:
+        if manager.stashes[name]:
+            return f"angr put paths aside as `{name}`"
+    return ""

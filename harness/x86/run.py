@@ -101,6 +101,7 @@ class Run:
 
     `assumptions` are sentence and condition: what contract and manual restrict the inputs to. It
     holds on every path. `covered` are the offsets of all instructions that some path executes.
+    `lost` says why paths are missing; it is empty if none is.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Run:
     covered: tuple[int, ...]
     solver_calls: int
     seconds: float
+    lost: str = ""
 
     @property
     def hypotheses(self) -> tuple[z3.BoolRef, ...]:

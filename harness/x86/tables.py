@@ -59,6 +59,15 @@ class AddressMap:
             )
         )
 
+    def nothing_else(self) -> dict[str, z3.BoolRef]:
+        """What is mapped at `linear_address` is mapped to itself; no reserved bit is met."""
+        translation = self.walk(Access.READ)
+        itself = translation.physical == linear_address
+        return {
+            "what is mapped is mapped to itself": z3.Or(translation.fault, itself),
+            "no walk meets a reserved bit": z3.Not(translation.reserved),
+        }
+
     def identity(self, linear: z3.BitVecRef, *kinds: Access) -> z3.BoolRef:
         """Accesses of these kinds do not fault and reach the physical address `linear`."""
         return z3.And(

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Ctrl-C during a run leaves no QEMU process and no half-written file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.proofs.conftest import PROOFS
+from tests.proofs.variants import TINY
+from tests.qemu.jobs import qemu_children
+
+PATIENCE = 60.0  # seconds until QEMU must have been started
+
+
+def runs(pid: int) -> bool:
+    """Whether the process is there and not merely waited for."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_ctrl_c_leaves_nothing_behind(checkout: Path, tmp_path: Path, needs_qemu: None) -> None:
+    command = [*PROOFS, "--trampoline", str(TINY / "contract.toml")]
+    python = subprocess.Popen(
+        command,
+        cwd=checkout,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    qemu: list[int] = []
+    deadline = time.monotonic() + PATIENCE
+    while not qemu and time.monotonic() < deadline and python.poll() is None:
+        time.sleep(0.02)
+        qemu = qemu_children(python.pid)
+    assert qemu, "no replay had begun"
+    time.sleep(0.2)  # into the samples
+    python.send_signal(signal.SIGINT)
+    said, _ = python.communicate(timeout=30)
+    assert python.returncode == 2, said  # pytest's "interrupted"
+    assert "INTERNALERROR" not in said
+    deadline = time.monotonic() + 5
+    while any(map(runs, qemu)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(map(runs, qemu))
+    for path in (checkout / "reports/out").glob("**/*"):
+        assert path.suffix in (".json", ".html"), f"{path} is half-written"
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("trampoline-")] == []

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `pytest proofs/` says of a trampoline that is not in the tree, with and without QEMU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.proofs.conftest import Proofs
+from tests.proofs.variants import tiny
+
+VERDICTS = {
+    "paths": "PROVED",
+    "hand_off": "REFUTED",
+    "kernel_identity_map": "PROVED",
+    "boot_params_identity_map": "PROVED",
+    "image_identity_map": "PROVED",
+}
+
+
+def verdicts(out: Path) -> dict[str, str]:
+    """From the verdict files."""
+    files = (json.loads(path.read_text()) for path in out.glob("tiny.*.json"))
+    return {record["claim"]: record["verdict"] for record in files}
+
+
+def test_a_trampoline_outside_the_tree_is_proved_and_replayed(
+    proofs: Proofs, tmp_path: Path, checkout: Path, needs_qemu: None
+) -> None:
+    done = proofs(tiny(tmp_path))
+    assert done.returncode == 0, done.stdout
+    assert verdicts(checkout / "reports/out") == VERDICTS
+    rows = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("tiny  ")}
+    assert "REFUTED (TINY-1)" in rows["hand_off"] and "CONFIRMED" in rows["hand_off"]
+    assert "replays agree" in rows["kernel_identity_map"]
+    assert "not replayed" not in done.stdout
+    page = (checkout / "reports/out/index.html").read_text()
+    assert "TINY-1" in page and "Proved of the assembled machine code" in page
+
+
+def test_without_qemu_the_verdicts_are_the_same_and_the_last_line_says_so(
+    proofs: Proofs, tmp_path: Path, checkout: Path, without_qemu: dict[str, str]
+) -> None:
+    done = proofs(tiny(tmp_path), env=without_qemu)
+    assert done.returncode == 0, done.stdout
+    assert verdicts(checkout / "reports/out") == VERDICTS
+    lines = [line for line in done.stdout.splitlines() if line and "passed" not in line]
+    assert lines[-1] == "evidence: not replayed: qemu-system-x86_64 not found"
+
+
+@pytest.mark.parametrize(
+    ("expected", "claim", "said"),
+    [
+        ("", "hand_off", "hand_off: REFUTED, expected PROVED"),
+        (
+            '[expected.paths]\nverdict = "REFUTED"\nfinding = "TINY-2"\n',
+            "paths",
+            "paths: PROVED, expected REFUTED",
+        ),
+    ],
+    ids=["refuted, not expected", "proved, refutation expected"],
+)
+def test_another_verdict_than_the_expected_one_fails(
+    proofs: Proofs,
+    tmp_path: Path,
+    without_qemu: dict[str, str],
+    expected: str,
+    claim: str,
+    said: str,
+) -> None:
+    path = tiny(tmp_path)
+    text = path.read_text()
+    path.write_text(text[: text.index("[expected.")] + expected)
+    done = proofs(path, claim, without_qemu)
+    assert done.returncode == 1
+    assert f"tiny, {said}" in done.stdout
+    assert "Traceback" not in done.stdout

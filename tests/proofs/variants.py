@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Trampolines that differ from one in the tree by a few words of source or contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+TINY = Path(__file__).parent / "targets"
+MULTIKERNEL = Path(__file__).resolve().parents[2] / "trampoline" / "multikernel"
+
+Edits = Mapping[str, str]
+
+
+def variant(
+    folder: Path, original: Path, source: Edits | None = None, contract: Edits | None = None
+) -> Path:
+    """Write the trampoline of folder `original` to `folder`, edited; return its contract.
+
+    Each edit replaces a text that occurs exactly once, so none can silently do nothing.
+    """
+    for path in original.iterdir():
+        edits = {".S": source, ".toml": contract}[path.suffix] or {}
+        text = path.read_text()
+        for old, new in edits.items():
+            assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {path}"
+            text = text.replace(old, new)
+        (folder / path.name).write_text(text)
+    return folder / "contract.toml"
+
+
+def tiny(folder: Path, source: Edits | None = None, contract: Edits | None = None) -> Path:
+    """A variant of targets/tiny.S."""
+    return variant(folder, TINY, source, contract)
