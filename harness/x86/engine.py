@@ -23,6 +23,8 @@ from models.descriptors import fetch_faults
 from models.modes import Mode
 from models.paging import Access as Kind
 
+MAX_TURNS = 128  # of a loop that is not summarised
+MAX_OPEN_TURNS = 8  # of one whose condition is not constant
 MAX_INSTRUCTIONS = 5_000  # on one path; a longer one is refused, not cut off
 
 
@@ -135,6 +137,7 @@ def _jump(machine: Machine, instruction: Instruction, jump: Jump) -> list[Cpu]:
         cpu.pc = jump.target
         return [cpu]
     taken = z3.simplify(jump.condition != 0)
+    _check_turns(machine, instruction, jump.target, taken)
     ways = []
     for condition, target in ((taken, jump.target), (z3.Not(taken), instruction.end)):
         if machine.possible(condition):
@@ -145,6 +148,16 @@ def _jump(machine: Machine, instruction: Instruction, jump: Jump) -> list[Cpu]:
     if len(ways) == 1 and ways[0].pc <= instruction.offset:
         _try_to_summarise(Machine(machine.environment, ways[0]), instruction)
     return ways
+
+
+def _check_turns(machine: Machine, back: Instruction, target: int, taken: z3.BoolRef) -> None:
+    """A loop that is not summarised is followed for some turns, not for ever."""
+    if target > back.offset:
+        return
+    constant = z3.is_true(taken) or z3.is_false(taken)
+    limit = MAX_TURNS if constant else MAX_OPEN_TURNS
+    if sum(offset == back.offset for offset, _ in machine.cpu.trace) > limit:
+        raise machine.refuse(f"more than {limit} turns of a loop that cannot be summarised")
 
 
 def _try_to_summarise(machine: Machine, back: Instruction) -> None:

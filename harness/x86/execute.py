@@ -18,7 +18,7 @@ from harness.x86.engine import TrampolineEngine
 from harness.x86.machine import Environment
 from harness.x86.memory import EntryImage
 from harness.x86.prover import Prover
-from harness.x86.run import Run
+from harness.x86.run import EndKind, Run
 from harness.x86.static_tables import static_tables
 from harness.x86.terms import Base
 from models.cpuid import Features
@@ -26,6 +26,7 @@ from trampoline.contract import Contract
 from trampoline.image import Image
 
 MAX_PATHS = 1000
+MAX_OPEN_AFTER_REFUSAL = 16  # with a refusal nothing can be proved: more paths are not worth it
 PAGE = 0x1000
 
 UPPER_HALVES_ZERO = (
@@ -182,6 +183,9 @@ def _explore(
         progress(f"{len(manager.active)} paths open, {len(environment.ends)} ended")
         if manager.errored:
             return f"a path ended with an error of the machine: {manager.errored[0].error}"
+        refused = any(end.kind is EndKind.UNSUPPORTED for end in environment.ends)
+        if refused and len(manager.active) > MAX_OPEN_AFTER_REFUSAL:
+            return f"{len(manager.active)} paths were still open after the first refusal"
         if forks > MAX_PATHS:
             return f"{len(manager.active)} paths were open after {MAX_PATHS} branches"
     aside = [name for name in manager.stashes if name not in ("active", "deadended")]

@@ -36,7 +36,8 @@ sal $1, {b}; shr $1, {b}; sar $1, {b}; sal $5, {b}; shr $5, {b}; sar $5, {b}
 sal %cl, {b}; shr %cl, {b}; sar %cl, {b}; add $0x7f, {b}; sub $-3, {b}; cmp $5, {b}"""
 WORD_OR_MORE = """\
 imul {a}, {b}; imul $-5, {a}, {b}; bt {a}, {b}; bts {a}, {b}; btr {a}, {b}; btc {a}, {b}
-shld $3, {a}, {b}; shrd $3, {a}, {b}; cmovz {a}, {b}; cmovl {a}, {b}; cmovnbe {a}, {b}"""
+cmovz {a}, {b}; cmovl {a}, {b}; cmovnbe {a}, {b}"""
+DOUBLE_WORD_OR_MORE = "shld $3, {a}, {b}; shrd $3, {a}, {b}"
 CONDITIONS = "o no b nb z nz be nbe s ns p np l nl le nle".split()
 
 
@@ -48,6 +49,7 @@ def forms(bits: int) -> list[str]:
         if size > max(bits, 32):
             continue
         text = ANY_SIZE if size == 8 else f"{ANY_SIZE}; {WORD_OR_MORE}"
+        text = text if size < 32 else f"{text}; {DOUBLE_WORD_OR_MORE}"
         found += [part.strip() for part in text.format(a=a, b=b).replace("\n", ";").split(";")]
     found += [f"set{condition} %dl" for condition in CONDITIONS]
     found += [f"j{condition} . + 9" for condition in CONDITIONS]
