@@ -12,7 +12,8 @@ from harness.x86.cpu import Cpu
 from harness.x86.errors import Unsupported
 from harness.x86.lift import MAX_LENGTH, Instruction, lift
 from harness.x86.loops import repeat, summarise
-from harness.x86.machine import Environment, Machine, PathOver
+from harness.x86.machine import Machine
+from harness.x86.path import Environment, PathOver
 from harness.x86.pcode import Jump, Plain, undefined_flags
 from harness.x86.registers import Registers
 from harness.x86.run import EndKind

@@ -15,8 +15,8 @@ import z3
 
 from harness.x86.cpu import Cpu, after_init_sipi
 from harness.x86.engine import TrampolineEngine
-from harness.x86.machine import Environment
 from harness.x86.memory import EntryImage
+from harness.x86.path import Environment
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, Run
 from harness.x86.static_tables import static_tables

@@ -10,7 +10,8 @@ from pypcode import OpCode
 
 from harness.x86.cpu import TablePointer
 from harness.x86.lift import Instruction, Op
-from harness.x86.machine import Machine, PathOver
+from harness.x86.machine import Machine
+from harness.x86.path import PathOver
 from harness.x86.pcode import Plain
 from harness.x86.registers import CONTROL, SEGMENTS, force
 from harness.x86.run import EndKind

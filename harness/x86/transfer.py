@@ -6,7 +6,8 @@ from __future__ import annotations
 import z3
 
 from harness.x86.cpu import simplified, truth
-from harness.x86.machine import Machine, PathOver
+from harness.x86.machine import Machine
+from harness.x86.path import PathOver
 from harness.x86.run import EndKind
 from harness.x86.terms import const, low, number, simplify
 from models import descriptors

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A path: the CPU that takes it, the inputs that are still on it, and how it ends.
+
+A fault ends a path: the IDT is empty, so the CPU shuts down. Each check asks whether the fault is
+possible for some input of the path. Where it is, a path end takes those inputs and the run goes on
+with the others; the two conditions exclude each other and leave nothing out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import z3
+
+from harness.x86.cpu import Cpu
+from harness.x86.errors import Unsupported
+from harness.x86.memory import EntryImage
+from harness.x86.prover import Prover
+from harness.x86.run import EndKind, PathEnd
+from harness.x86.terms import Base
+from models.cpuid import Features
+
+
+class PathOver(Exception):
+    """No input is left on this path: all of them went to path ends."""
+
+
+@dataclass
+class Environment:
+    """What all paths of one run share.
+
+    `tables` is the image range that holds page tables, `known` the ranges of image bytes that are
+    at entry as they were assembled. All are offsets in bytes.
+    """
+
+    base: Base
+    image: EntryImage
+    tables: range
+    prover: Prover
+    features: Features
+    upper_halves_zero: bool
+    known: tuple[range, ...]
+    ends: list[PathEnd] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
+    fresh: int = 0
+
+    def unknown(self, why: str, bits: int) -> z3.BitVecRef:
+        """A new symbol for a value that the manual leaves open."""
+        self.fresh += 1
+        return z3.BitVec(f"{why}_{self.fresh}", bits)
+
+    def unknown_flag(self, why: str) -> z3.BitVecRef:
+        """The same for a flag, which is one byte that is 0 or 1."""
+        return z3.ZeroExt(7, self.unknown(why, 1))
+
+
+class Path:
+    """One CPU at one instruction, and what may be asked of the inputs that lead there."""
+
+    def __init__(self, environment: Environment, cpu: Cpu) -> None:
+        self.environment = environment
+        self.cpu = cpu
+        self.registers = cpu.registers
+        self.instruction = cpu.pc
+
+    def refuse(self, what: str) -> Unsupported:
+        """The refusal of the instruction at hand."""
+        return Unsupported(self.instruction, what)
+
+    def possible(self, condition: z3.BoolRef) -> bool:
+        """The condition may hold for an input of this path."""
+        return self.environment.prover.possible(self.cpu.path, condition)
+
+    def assume(self, condition: z3.BoolRef) -> None:
+        """Go on with the inputs that satisfy the condition."""
+        condition = z3.simplify(condition)
+        if not z3.is_true(condition):
+            self.cpu.path = (*self.cpu.path, condition)
+
+    def end(self, kind: EndKind, detail: str, *, rip: z3.BitVecRef | None = None) -> None:
+        """Record that the path ends here."""
+        cpu = self.cpu
+        at = self.environment.base.at(self.instruction) if rip is None else rip
+        self.environment.ends.append(
+            PathEnd(
+                kind=kind,
+                detail=detail,
+                instruction=self.instruction,
+                mode=cpu.mode,
+                path=cpu.path,
+                state=cpu.final(at),
+                memory=cpu.memory,
+                accesses=cpu.accesses,
+                trace=cpu.trace,
+            )
+        )
+
+    def end_if(self, condition: z3.BoolRef, kind: EndKind, detail: str) -> None:
+        """Inputs with the condition end here, the others go on. PathOver if there are none."""
+        if not self.possible(condition):
+            return
+        path = self.cpu.path
+        self.assume(condition)
+        self.end(kind, detail)
+        self.cpu.path = path
+        if not self.possible(z3.Not(condition)):
+            raise PathOver
+        self.assume(z3.Not(condition))
+
+    def fault_if(self, condition: z3.BoolRef, detail: str) -> None:
+        """A fault: with the empty IDT it becomes a shutdown."""
+        self.end_if(condition, EndKind.SHUTDOWN, detail)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Linear addresses under paging: where they lead, and that they go on leading there.
+
+The machine goes on only where an access reaches the physical address equal to the linear one.
+"""
+
+from __future__ import annotations
+
+import z3
+
+from harness.x86.memory import PAGE, Pages, Record, span_of
+from harness.x86.path import Path
+from harness.x86.run import EndKind
+from harness.x86.tables import EntryReader
+from harness.x86.terms import const, number, simplify
+from models.modes import CR0_WP, EFER_NXE
+from models.paging import Access as Kind
+from models.paging import Paging, walk
+
+ACCESSED_AND_DIRTY = 0x60
+"""Bits 5 and 6 of a paging-structure entry: the CPU sets them whenever it likes (SDM 3A 4.8)."""
+
+
+class Translated(Path):
+    """What `machine.Machine` knows of pages and page tables."""
+
+    def paging(self) -> Paging:
+        """What a walk depends on, from the control registers as they are now."""
+        control, features = self.cpu.control, self.environment.features
+        return Paging(
+            cr3=control.cr3,
+            levels=4,
+            write_protect=z3.simplify(control.cr0 & CR0_WP != 0),
+            no_execute=z3.simplify(control.efer & EFER_NXE != 0),
+            gib_pages=features.gib_pages,
+            maxphyaddr=features.maxphyaddr,
+        )
+
+    def translate(self, linear: z3.BitVecRef, size: int, access: Kind) -> None:
+        """Make sure that the access reaches the physical address equal to the linear one."""
+        if not self.cpu.paging or self._in_image(linear, size):
+            return
+        pages_may_differ = size > 1 and self.possible(
+            z3.UGT(linear & (PAGE - 1), const(PAGE - size))
+        )
+        for byte in (0, size - 1) if pages_may_differ else (0,):
+            self._walk(simplify(linear + byte), access)
+
+    def _in_image(self, linear: z3.BitVecRef, size: int) -> bool:
+        """The access lies in the image, and the image is known to be mapped to itself."""
+        return self.cpu.identity_slots is not None and self._pages(linear, size) is not None
+
+    def _walk(self, linear: z3.BitVecRef, access: Kind) -> None:
+        if not self.cpu.tables_fresh:
+            raise self.refuse("an access outside the image after a store that may change a table")
+        if number(linear) is None and self.environment.base.offset_of(linear) is None:
+            limit = self._identity_limit()
+            if limit is not None:
+                self.fault_if(
+                    z3.UGE(linear, limit), f"#PF: {access.value} at an address that is not mapped"
+                )
+                return
+        translation = walk(linear, access, self.paging(), self._read_entry)
+        self.fault_if(translation.non_canonical, f"#GP: {access.value} at a non-canonical address")
+        self.fault_if(translation.fault, f"#PF: {access.value} at an address that is not mapped")
+        self.end_if(
+            translation.physical != linear,
+            EndKind.STRAY,
+            f"{access.value} at an address that is mapped elsewhere",
+        )
+
+    def _identity_limit(self) -> int | None:
+        """The power of two below which every address is mapped to itself and above which none is.
+
+        Proved for all addresses and all kinds of access; None if there is no such number. It stands
+        for a walk at a symbolic address, so that the path's condition stays readable.
+        """
+        linear = z3.BitVec("linear", 64)
+        reader = EntryReader(self.cpu.memory, self.environment.prover, self.cpu.path)
+        walks = [walk(linear, kind, self.paging(), reader) for kind in Kind]
+        wrong = z3.Or(*(z3.Or(t.fault, t.physical != linear) for t in walks))
+        low_bits, high_bits = 0, 48
+        while high_bits - low_bits > 1:  # below 1 << low_bits all is well, at high_bits it is not
+            middle = (low_bits + high_bits) // 2
+            if self.possible(z3.And(z3.ULT(linear, 1 << middle), wrong)):
+                high_bits = middle
+            else:
+                low_bits = middle
+        limit = 1 << low_bits
+        mapped = z3.Or(*(z3.Not(t.fault) for t in walks))
+        if low_bits == 0 or self.possible(z3.And(z3.UGE(linear, limit), mapped)):
+            return None
+        return limit
+
+    def map_image(self, *, flushed: bool) -> None:
+        """Prove, if it is so, that every byte of the image is mapped to itself and writable.
+
+        To be called after each write to a control register that a walk depends on; `flushed` says
+        that the write also emptied the TLB (SDM 3A 4.10.4.1).
+
+        Every later access inside the image then translates to itself until a store changes one of
+        the entries that the walks use; `_keep_translations` looks after that.
+        """
+        self.cpu.identity_slots = None
+        self.cpu.tables_fresh |= flushed
+        base, memory = self.environment.base, self.cpu.memory
+        first = walk(base.at(0), Kind.WRITE, self.paging(), self._read_entry)
+        guide = [base.normal(simplify(entry.address)) for entry in first.entries]
+        offset = z3.BitVec("image_offset", 64)
+        inside = z3.ULT(offset, len(self.environment.image.data))
+        linear = simplify(base.term + offset)
+        entries: dict[int, z3.BitVecRef] = {}
+
+        def read(address: z3.BitVecRef) -> z3.BitVecRef:
+            """Where all of the image uses the same entry as its first byte, read that one."""
+            key = address.get_id()  # the walk keeps the address alive
+            if key not in entries:
+                same = guide[len(entries)]
+                differs = z3.And(inside, address != same)
+                entries[key] = memory.read(address if self.possible(differs) else same, 8)
+            return entries[key]
+
+        walks = [walk(linear, kind, self.paging(), read) for kind in (Kind.WRITE, Kind.FETCH)]
+        bad = z3.Or(*(z3.Or(t.fault, t.physical != linear) for t in walks))
+        if self.possible(z3.And(inside, bad)):
+            return
+        slots: set[int] = set()
+        for entry, same in zip(walks[0].entries, guide, strict=True):
+            if not self.possible(z3.And(inside, entry.used)):
+                continue
+            slot = base.offset_of(same)
+            if slot is None or self.possible(z3.And(inside, entry.used, entry.address != same)):
+                return
+            if slot not in self.environment.tables:
+                raise self.refuse(f"paging through a table at {slot:#x}, outside [tables]")
+            slots.add(slot)
+        self.cpu.identity_slots = frozenset(slots)
+
+    def _read_entry(self, address: z3.BitVecRef) -> z3.BitVecRef:
+        return self.cpu.memory.read(self.environment.base.normal(simplify(address)), 8)
+
+    def _keep_translations(self, record: Record) -> None:
+        """A store while paging is on must leave the translations of the image as they are.
+
+        Without an invalidation the CPU may use an entry as it was or as it is now, at each level
+        apart (SDM 3A 4.10.3, 4.10.4.2). Both are the same if the store changes no more than the
+        accessed and dirty flags of an entry in use; inputs for which it changes more end here.
+        """
+        if self.cpu.identity_slots is None:
+            raise self.refuse("a store while paging is on and the image is not mapped to itself")
+        memory, base = self.cpu.memory, self.environment.base
+        after = memory.append(record)
+        for slot in sorted(self.cpu.identity_slots):
+            entry = base.at(slot)
+            if record.pages is not None and slot & -PAGE not in record.pages:
+                continue
+            old = memory.read(entry, 8, pages=frozenset({slot & -PAGE}))
+            new = after.read(entry, 8, pages=frozenset({slot & -PAGE}))
+            self.end_if(
+                (old ^ new) & const(~ACCESSED_AND_DIRTY) != 0,
+                EndKind.TABLE_IN_USE,
+                "a store changes a paging-structure entry that maps the image, and no "
+                "invalidation follows",
+            )
+
+    def _may_change_tables(self, record: Record) -> bool:
+        """All but writes to parts of the image that hold no tables."""
+        base, tables = self.environment.base, self.environment.tables
+        if record.pages is None:
+            return True
+        start = base.offset_of(record.address)
+        if start is not None:
+            return start < tables.stop and tables.start < start + span_of(record)
+        return any(page < tables.stop and tables.start < page + PAGE for page in record.pages)
+
+    def _with_accessed_bits(
+        self, linear: z3.BitVecRef, size: int, value: z3.BitVecRef
+    ) -> z3.BitVecRef:
+        """A load of a present entry of tables in use may see its accessed and dirty flags set."""
+        tables = self.environment.tables
+        pages = self._pages(linear, size)
+        if pages is not None and not any(page in tables for page in pages):
+            return value
+        begin, end = self.environment.base.at(tables.start), self.environment.base.at(tables.stop)
+        last = simplify(linear + (size - 1))
+        if pages is None and not self.possible(z3.And(z3.UGE(last, begin), z3.ULT(linear, end))):
+            return value
+        if size not in (4, 8) or self.possible(z3.Extract(2, 0, linear) != 0):
+            raise self.refuse("a load of part of a paging-structure entry")
+        flags = self.environment.unknown("accessed_dirty", 8) & ACCESSED_AND_DIRTY
+        first = z3.Extract(7, 0, value)
+        first = z3.If(first & 1 == 1, first | flags, first)
+        return simplify(z3.Concat(z3.Extract(8 * size - 1, 8, value), first))
+
+    def _pages(self, linear: z3.BitVecRef, size: int, given: z3.BoolRef | None = None) -> Pages:
+        """The pages of the image in which an access lies, proved; None if it may lie outside.
+
+        The pages are enumerated: z3 gives an address, its page is excluded, until there is none.
+        """
+        base, length = self.environment.base, len(self.environment.image.data)
+        offset = base.offset_of(linear)
+        if offset is not None:
+            if not 0 <= offset <= length - size:
+                return None
+            return frozenset(range(offset & -PAGE, offset + size, PAGE))
+        page, within = _split_page(linear)
+        if within is not None and within + size <= PAGE:
+            return self._locate(page, PAGE, given)
+        return self._locate(linear, size, given)
+
+    def _locate(self, linear: z3.BitVecRef, size: int, given: z3.BoolRef | None) -> Pages:
+        """Image offsets of all pages that `size` bytes at an address may lie in."""
+        key = (linear.get_id(), size, -1 if given is None else given.get_id())
+        if key not in self.cpu.locations:
+            distance = simplify(linear - self.environment.base.term)
+            whole_pages = len(self.environment.image.data) // PAGE
+            conditions = [*self.cpu.path] + ([] if given is None else [given])
+            prover = self.environment.prover
+            families = [f for *_, f in self.cpu.locations.values() if f is not None]
+            where = simplify(distance & const(-PAGE))
+            pages = prover.values(conditions, where, whole_pages, families)
+            if pages is not None and (
+                max(pages, default=0) >= whole_pages * PAGE
+                or prover.possible(conditions, z3.UGT(distance & (PAGE - 1), PAGE - size))
+            ):
+                pages = None
+            self.cpu.locations = {**self.cpu.locations, key: (linear, given, pages)}
+        return self.cpu.locations[key][2]
+
+
+def _split_page(address: z3.BitVecRef) -> tuple[z3.BitVecRef, int | None]:
+    """The page of an address, and the offset in it if that is constant by syntax, else None."""
+    page = simplify(z3.Concat(z3.Extract(63, 12, address), const(0, 12)))
+    return page, number(simplify(z3.Extract(11, 0, address)))
