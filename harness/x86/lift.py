@@ -7,6 +7,7 @@ moves with the address is relative to the program counter, one that does not is 
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import dataclass
 from functools import cache
 
@@ -78,6 +79,10 @@ class Instruction:
 def context(bits: int) -> pypcode.Context:
     """The decoder for 16-, 32- or 64-bit code."""
     return pypcode.Context(_LANGUAGES[bits])
+
+
+# What is alive when Python exits, pypcode's binding reports as leaked.
+atexit.register(context.cache_clear)
 
 
 @cache
