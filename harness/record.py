@@ -8,7 +8,6 @@ reader rounds them.
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -120,8 +119,3 @@ class ClaimRecord(_Record):
 def file_name(trampoline: str, claim: str) -> str:
     """Name of the verdict file of a claim."""
     return f"{trampoline}.{claim}.json"
-
-
-def read_record(path: Path) -> ClaimRecord:
-    """Read a verdict file. Raises pydantic's ValidationError or OSError."""
-    return ClaimRecord.model_validate_json(path.read_bytes())

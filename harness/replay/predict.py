@@ -12,7 +12,7 @@ import z3
 from harness.solve.evaluate import Function, compile_term
 from harness.solve.obligation import Witness
 from harness.x86.execute import scratch
-from harness.x86.memory import RangeWrite, Record
+from harness.x86.memory import RangeWrite, Record, stretches
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
 from harness.x86.terms import INDEX, VECTOR, variables
@@ -102,7 +102,7 @@ class Predictor:
             image.symbols[contract.mailbox.kernel]: "kernel_phys_addr",
             image.symbols[contract.mailbox.boot_params]: "boot_params_phys_addr",
         }
-        self._unknown = _ranges(scratch(contract, image))
+        self._unknown = stretches(scratch(contract, image))
         self.ends = [_CompiledEnd(run, end) for end in run.ends]
 
     def predict(self, given: Input) -> Prediction:
@@ -142,17 +142,6 @@ class Predictor:
             return unknown.get(address, 0)
 
         return byte
-
-
-def _ranges(offsets: frozenset[int]) -> list[range]:
-    """A set of offsets as its longest ranges."""
-    ranges: list[range] = []
-    for offset in sorted(offsets):
-        if ranges and ranges[-1].stop == offset:
-            ranges[-1] = range(ranges[-1].start, offset + 1)
-        else:
-            ranges.append(range(offset, offset + 1))
-    return ranges
 
 
 class _CompiledEnd:

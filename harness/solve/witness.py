@@ -11,7 +11,7 @@ import z3
 
 from harness.solve.evaluate import compile_term
 from harness.solve.obligation import Obligation, Witness
-from harness.x86.terms import ENTRY_MEMORY, variables
+from harness.x86.terms import ENTRY_MEMORY, subterms, variables
 
 Check = Callable[[Sequence[z3.BoolRef]], tuple[z3.CheckSatResult, z3.ModelRef | None]]
 MAX_MOVED = 2  # inputs that may leave their defaults before all may
@@ -140,10 +140,6 @@ def _checked(
 ) -> Witness | None:
     """The witness, if plain evaluation agrees that hypotheses hold and the goal does not."""
     values = {**defaults, **{name: _value(model, symbol) for name, symbol in symbols.items()}}
-    for condition in (*obligation.hypotheses, *obligation.goals.values()):
-        for name, symbol in variables(condition).items():
-            if not z3.is_array(symbol):
-                values.setdefault(name, _value(model, symbol))
     unknown = _bytes_read(model, (*obligation.hypotheses, obligation.goal))
     memory = concrete.memory_at_entry(values, unknown)
     if not all(compile_term(h)(values, memory) for h in obligation.hypotheses):
@@ -163,14 +159,7 @@ def _value(model: z3.ModelRef, symbol: z3.ExprRef) -> int:
 def _bytes_read(model: z3.ModelRef, terms: Sequence[z3.ExprRef]) -> dict[int, int]:
     """Bytes of unknown memory that the terms read, where the model makes them other than 0."""
     entries: dict[int, int] = {}
-    seen: set[int] = set()
-    stack = list(terms)
-    while stack:
-        term = stack.pop()
-        if term.get_id() in seen:
-            continue
-        seen.add(term.get_id())
-        stack.extend(term.children())
+    for term in subterms(*terms):
         if z3.is_select(term) and term.arg(0).eq(ENTRY_MEMORY):
             address = model.eval(term.arg(1), model_completion=True).as_long()
             entries[address] = model.eval(term, model_completion=True).as_long()

@@ -15,7 +15,7 @@ import z3
 
 from harness.x86.cpu import Cpu, after_init_sipi
 from harness.x86.engine import TrampolineEngine
-from harness.x86.memory import EntryImage
+from harness.x86.memory import EntryImage, stretches
 from harness.x86.path import Environment
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, Run
@@ -114,14 +114,7 @@ def scratch(contract: Contract, image: Image) -> frozenset[int]:
 def _known(image: EntryImage) -> tuple[range, ...]:
     """The longest ranges of bytes that are neither scratch nor mailbox."""
     words = {start + byte for start in image.words for byte in range(8)}
-    known = [i for i in range(len(image.data)) if i not in image.unknown and i not in words]
-    ranges: list[range] = []
-    for offset in known:
-        if ranges and ranges[-1].stop == offset:
-            ranges[-1] = range(ranges[-1].start, offset + 1)
-        else:
-            ranges.append(range(offset, offset + 1))
-    return tuple(ranges)
+    return tuple(stretches(set(range(len(image.data))) - image.unknown - words))
 
 
 def _assumptions(

@@ -9,12 +9,24 @@ the proofs afterwards alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import z3
 
 from harness.x86.terms import ENTRY_MEMORY, Base, const, index_symbol, number, simplify
+
+
+def stretches(numbers: Iterable[int]) -> list[range]:
+    """Numbers, of which none occurs twice, as the fewest ranges, in ascending order."""
+    found: list[range] = []
+    for value in sorted(numbers):
+        if found and found[-1].stop == value:
+            found[-1] = range(found[-1].start, value + 1)
+        else:
+            found.append(range(value, value + 1))
+    return found
+
 
 Possible = Callable[[z3.BoolRef], bool]
 """May this condition hold? False only when it is proved that it cannot."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import z3
 
-from harness.x86.memory import EntryImage, Memory, RangeWrite, Write
+from harness.x86.memory import EntryImage, Memory, RangeWrite, Write, stretches
 from harness.x86.run import Access, EndKind, FinalState, PathEnd, Run
 from harness.x86.terms import Base
 from models.cpuid import Features
@@ -161,19 +161,8 @@ class _Writer:
         if isinstance(value, bytes):
             return {"bytes": base64.b64encode(value).decode()}
         if isinstance(value, frozenset):
-            return {"set": _ranges(value)}
+            return {"set": [[part.start, part.stop] for part in stretches(value)]}
         raise TypeError(f"{name} is no part of a run")
-
-
-def _ranges(numbers: frozenset[int]) -> list[list[int]]:
-    """Numbers as [first, behind the last] of each gapless stretch."""
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and ranges[-1][1] == number:
-            ranges[-1][1] += 1
-        else:
-            ranges.append([number, number + 1])
-    return ranges
 
 
 class _Reader:

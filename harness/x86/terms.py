@@ -7,6 +7,7 @@ and the CPU starts at V << 12 (SDM 3A "MP Initialization Protocol"), so V is the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -49,22 +50,25 @@ def low(term: z3.BitVecRef, bits: int) -> z3.BitVecRef:
     return simplify(z3.ZeroExt(bits - size, term))
 
 
-def variables(term: z3.ExprRef) -> dict[str, z3.ExprRef]:
-    """The symbols that occur in a term, by name."""
-    found: dict[str, z3.ExprRef] = {}
+def subterms(*terms: z3.ExprRef) -> Iterator[z3.ExprRef]:
+    """Every distinct term that occurs in these, themselves included, each once."""
     seen: set[int] = set()
-    stack = [term]
+    stack = list(terms)
     while stack:
         node = stack.pop()
-        if node.get_id() in seen:
-            continue
-        seen.add(node.get_id())
-        if z3.is_const(node):
-            if node.decl().kind() == z3.Z3_OP_UNINTERPRETED:
-                found[node.decl().name()] = node
-        else:
+        if node.get_id() not in seen:
+            seen.add(node.get_id())
+            yield node
             stack.extend(node.children())
-    return found
+
+
+def variables(term: z3.ExprRef) -> dict[str, z3.ExprRef]:
+    """The symbols that occur in a term, by name."""
+    return {
+        node.decl().name(): node
+        for node in subterms(term)
+        if z3.is_const(node) and node.decl().kind() == z3.Z3_OP_UNINTERPRETED
+    }
 
 
 @dataclass
