@@ -85,7 +85,8 @@ class _Induction:
     def at(self, index: z3.BitVecRef) -> z3.BitVecRef:
         """The low `bits` at the begin of iteration `index` (64 bits)."""
         first = low(self.start, self.bits)
-        return simplify(first + low(index, self.bits) * const(self.step, self.bits))
+        moved = low(index, self.bits) * const(self.step, self.bits)
+        return z3.simplify(first + moved, mul2concat=True)
 
     def whole(self, index: z3.BitVecRef) -> z3.BitVecRef:
         """All 64 bits at the begin of iteration `index`."""

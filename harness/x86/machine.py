@@ -12,9 +12,11 @@ from harness.x86.pcode import Pointer
 from harness.x86.run import Access
 from harness.x86.terms import const, index_symbol, low, simplify
 from harness.x86.translate import Translated
-from models.descriptors import access_faults
+from models.descriptors import Segment, access_faults
 from models.modes import Mode
 from models.paging import Access as Kind
+
+FEW = 8  # stores of a loop that are kept one by one
 
 
 class Machine(Translated):
@@ -75,8 +77,9 @@ class Machine(Translated):
             raise self.refuse("a 32-bit memory access while DS, ES or SS is not flat")
         if not z3.is_true(self.cpu.segments["ss"].big):
             raise self.refuse("a 32-bit memory access while SS has a 16-bit stack pointer")
-        faults = [access_faults(segment, low(address, 32), size, write) for segment in segments]
-        if self.possible(z3.And(z3.Or(*faults), z3.Not(z3.And(*faults)))):
+        alike = {_hidden_part(segment): segment for segment in segments}.values()
+        faults = [access_faults(segment, low(address, 32), size, write) for segment in alike]
+        if len(faults) > 1 and self.possible(z3.And(z3.Or(*faults), z3.Not(z3.And(*faults)))):
             raise self.refuse("a 32-bit memory access that not all of DS, ES and SS allow")
         self.fault_if(faults[0], "#GP or #SS: the segment does not allow the access")
 
@@ -125,7 +128,13 @@ class Machine(Translated):
                 len(self.cpu.path), len(self.cpu.memory.records), record.count, record.stride,
             ),
         )  # fmt: skip
-        self._append(record)
+        if record.count > FEW:
+            self._append(record)
+            return
+        for index in map(const, range(record.count)):  # single writes make for shorter reads
+            address = self.environment.base.normal(simplify(first + index * record.stride))
+            value = record.value_at(index)
+            self._append(Write(address, record.size, value, self._pages(address, record.size)))
 
     def _record(self, kind: str, linear: z3.BitVecRef, size: int, value: z3.BitVecRef) -> None:
         self.cpu.accesses = (
@@ -159,3 +168,10 @@ class Machine(Translated):
         ):
             return False
         return self.possible(overlap(record, base.at(part.start), len(part)))
+
+
+def _hidden_part(segment: Segment) -> tuple[int, ...]:
+    """Equal for two living segments whose hidden parts are the same terms."""
+    return tuple(
+        term.get_id() for name, term in sorted(vars(segment).items()) if name != "selector"
+    )

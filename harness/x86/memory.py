@@ -154,7 +154,7 @@ class Memory:
             return None
         fits = size <= record.size and record.size % size == 0
         if size > 1 and not (
-            fits and self._aligned(address, size, ask) and self._aligned(record.address, size, ask)
+            fits and self.aligned(address, size, ask) and self.aligned(record.address, size, ask)
         ):
             return _SPLIT
         if isinstance(record, Write):
@@ -179,7 +179,8 @@ class Memory:
             start <= page and page + PAGE <= start + span_of(record) for page in pages
         )
 
-    def _aligned(self, address: z3.BitVecRef, size: int, ask: Possible) -> bool:
+    def aligned(self, address: z3.BitVecRef, size: int, ask: Possible = by_syntax) -> bool:
+        """The address is for sure a multiple of `size`, a power of two."""
         offset = self.base.offset_of(address)
         if offset is not None:
             return offset % size == 0  # the base is page aligned

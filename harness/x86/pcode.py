@@ -84,14 +84,16 @@ def _overflow(a: z3.BitVecRef, b: z3.BitVecRef, result: z3.BitVecRef) -> z3.BitV
 
 
 def _popcount(a: z3.BitVecRef, bits: int) -> z3.BitVecRef:
-    ones = (low(z3.Extract(i, i, a), bits) for i in range(a.size()))
-    return z3.simplify(sum(ones, const(0, bits)))
+    if (value := number(a)) is not None:
+        return const(value.bit_count(), bits)
+    ones = (z3.ZeroExt(bits - 1, z3.Extract(i, i, a)) for i in range(a.size()))
+    return z3.Sum(*ones)
 
 
 BINARY: dict[OpCode, Callable[[z3.BitVecRef, z3.BitVecRef], z3.BitVecRef]] = {
     OpCode.INT_ADD: lambda a, b: a + b,
     OpCode.INT_SUB: lambda a, b: a - b,
-    OpCode.INT_MULT: lambda a, b: a * b,
+    OpCode.INT_MULT: lambda a, b: z3.simplify(a * b, mul2concat=True),
     OpCode.INT_AND: lambda a, b: a & b,
     OpCode.INT_OR: lambda a, b: a | b,
     OpCode.INT_XOR: lambda a, b: a ^ b,

@@ -3,73 +3,135 @@
 
 The budget is a resource limit, not a time, so that answers do not depend on the machine's load. "No
 answer" counts as possible and as not proved: the run may then carry a path too many, never too few.
+
+Two short cuts save most of the work. An input that is known to take the path may show at once that
+a condition is possible. And what is impossible on the path is mostly impossible for reasons that
+have nothing to do with it, which z3 sees faster when the path's conditions are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import z3
 
-from harness.x86.solver import check, fresh
+from harness.x86.solver import check, fresh, quick
+from harness.x86.terms import leaves
 
 RLIMIT = 20_000_000  # z3 resource units, about ten seconds
+MODELS = 4  # inputs to remember of each path
+Conditions = Sequence[z3.BoolRef]
+
+
+class _Unknown:
+    """z3 gave up: the condition counts as possible, but there is no example."""
+
+
+UNKNOWN = _Unknown()
+Example: TypeAlias = "z3.ModelRef | _Unknown | None"
+"""An input that satisfies conditions; None if it is proved that there is none."""
 
 
 class Prover:
     """Answers under a set of assumptions that hold on every path."""
 
-    def __init__(self, assumptions: Sequence[z3.BoolRef]) -> None:
-        self.assumptions = tuple(assumptions)
+    def __init__(self, assumptions: Conditions) -> None:
+        self.assumptions = tuple(a for a in assumptions if not z3.is_true(a))
         self.calls = 0
-        self._answers: dict[tuple[int, ...], bool] = {}
+        self._answers: dict[tuple[int, ...], Example] = {}
+        self._models: dict[tuple[int, ...], list[z3.ModelRef]] = {}
         self._keep: list[z3.BoolRef] = []  # ids are unique only while their terms live
 
-    def possible(self, path: Sequence[z3.BoolRef], condition: z3.BoolRef) -> bool:
+    def possible(self, path: Conditions, condition: z3.BoolRef) -> bool:
         """False only when z3 proves that the condition cannot hold on the path."""
-        condition = z3.simplify(condition)
-        if z3.is_false(condition):
-            return False
-        key = (*(c.get_id() for c in path), condition.get_id())
-        if key not in self._answers:
-            self._keep.append(condition)
-            self._keep.extend(path)
-            self._answers[key] = self._check([*path, condition])
-        return self._answers[key]
+        return self._example(path, condition) is not None
 
-    def holds(self, path: Sequence[z3.BoolRef], condition: z3.BoolRef) -> bool:
+    def holds(self, path: Conditions, condition: z3.BoolRef) -> bool:
         """True only when z3 proves the condition for every input of the path."""
         return not self.possible(path, z3.Not(condition))
 
     def values(
         self,
-        path: Sequence[z3.BoolRef],
+        path: Conditions,
         term: z3.BitVecRef,
-        limit: int,
+        among: range,
         families: Sequence[frozenset[int]] = (),
     ) -> frozenset[int] | None:
-        """Values that include all those of a term on the path; None if more than `limit`.
+        """Values that include all those of a term on the path; None if it has one not `among` them.
 
         A value that belongs to one of the `families` brings in the largest such family unasked.
         """
         found: frozenset[int] = frozenset()
-        while len(found) <= limit:
-            self.calls += 1
-            # A new solver each time: z3's incremental mode is far slower on these questions.
-            solver = self._solver([*path, *(term != value for value in sorted(found))])
-            answer = check(solver)
-            if answer == z3.unsat:
+        # A guess to begin with: too many values do no harm, and z3 is asked for those that lack.
+        guess = leaves(term, len(among)) | {_value(m, term) for m in self._models_of(path)}
+        while True:
+            for value in guess & set(among):
+                found |= max((f for f in families if value in f), key=len, default=frozenset())
+                found |= {value}
+            others = z3.And(*(term != value for value in sorted(found)))
+            example = self._example(path, others)
+            if example is None:
                 return found
-            if answer == z3.unknown:
+            guess = frozenset(() if isinstance(example, _Unknown) else (_value(example, term),))
+            if not guess & set(among):
                 return None
-            value = solver.model().eval(term, model_completion=True).as_long()
-            none: frozenset[int] = frozenset()
-            found |= {value} | max((f for f in families if value in f), key=len, default=none)
-        return None
 
-    def _solver(self, conditions: Sequence[z3.BoolRef]) -> z3.Solver:
-        return fresh((*self.assumptions, *conditions), RLIMIT)
+    def _example(self, path: Conditions, condition: z3.BoolRef) -> Example:
+        """An input of the path with the condition."""
+        condition = z3.simplify(condition)
+        if z3.is_false(condition):
+            return None
+        key = (*_ids(path), condition.get_id())
+        if key not in self._answers:
+            self._keep.append(condition)
+            self._keep.extend(path)
+            self._answers[key] = self._look_for(path, condition)
+        return self._answers[key]
 
-    def _check(self, conditions: Sequence[z3.BoolRef]) -> bool:
+    def _look_for(self, path: Conditions, condition: z3.BoolRef) -> Example:
+        if known := self._models_of((*path, condition)):
+            return known[-1]
+        example = self._ask([condition])
+        if example is not None and not all(_satisfies(example, part) for part in path):
+            example = self._ask([*path, condition])
+        if isinstance(example, z3.ModelRef):
+            self._models[_ids((*path, condition))] = [example]
+        return example
+
+    def _ask(self, conditions: Conditions) -> Example:
         self.calls += 1
-        return bool(check(self._solver(conditions)) != z3.unsat)
+        conditions = (*self.assumptions, *conditions)
+        # New solvers each time: z3's incremental mode is far slower on these questions.
+        solver = quick(conditions)
+        answer = check(solver)
+        if answer == z3.unknown:
+            solver = fresh(conditions, RLIMIT)
+            answer = check(solver)
+        if answer == z3.unsat:
+            return None
+        return UNKNOWN if answer == z3.unknown else solver.model()
+
+    def _models_of(self, conditions: Conditions) -> list[z3.ModelRef]:
+        """Inputs met before that satisfy these conditions."""
+        key = _ids(conditions)
+        known = self._models.get(key, [])
+        if not known and conditions:
+            *before, last = conditions
+            known = [m for m in self._models_of(before) if _satisfies(m, last)][-MODELS:]
+            self._models[key] = known
+        return known
+
+
+def _ids(conditions: Conditions) -> tuple[int, ...]:
+    return tuple(condition.get_id() for condition in conditions)
+
+
+def _satisfies(model: Example, condition: z3.BoolRef) -> bool:
+    if not isinstance(model, z3.ModelRef):
+        return False
+    return bool(z3.is_true(model.eval(condition, model_completion=True)))
+
+
+def _value(model: z3.ModelRef, term: z3.BitVecRef) -> int:
+    return int(model.eval(term, model_completion=True).as_long())

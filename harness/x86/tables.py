@@ -109,8 +109,8 @@ class EntryReader:
             where = simplify(distance & const(-PAGE))
             records = self.memory.records
             families = [r.pages for r in records if isinstance(r, Write) and r.pages]
-            limit = len(image.data) // PAGE
-            pages = self.prover.values(self.conditions, where, limit, families)
+            among = range(0, len(image.data), PAGE)
+            pages = self.prover.values(self.conditions, where, among, families)
         value = self.memory.read(base.normal(simplify(address)), 8, pages=pages)
         # Only a present entry without PS leads to the next level.
         self.conditions = (*self.conditions, z3.simplify(value & 0x81 == 1))

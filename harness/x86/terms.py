@@ -37,7 +37,7 @@ def number(term: z3.BitVecRef) -> int | None:
 
 def simplify(term: z3.BitVecRef) -> z3.BitVecRef:
     """z3's rewriter, skipped for constants and plain symbols."""
-    return z3.simplify(term, mul2concat=True) if term.num_args() else term
+    return z3.simplify(term) if term.num_args() else term
 
 
 def low(term: z3.BitVecRef, bits: int) -> z3.BitVecRef:
@@ -69,6 +69,42 @@ def variables(term: z3.ExprRef) -> dict[str, z3.ExprRef]:
         for node in subterms(term)
         if z3.is_const(node) and node.decl().kind() == z3.Z3_OP_UNINTERPRETED
     }
+
+
+def leaves(term: z3.BitVecRef, limit: int) -> frozenset[int]:
+    """Constants among which if-then-elses in a term choose, at most `limit`.
+
+    A help to guess values: some of these may never occur, and others may occur beside them.
+    """
+    found: dict[int, frozenset[int]] = {}
+
+    def visit(node: z3.BitVecRef) -> frozenset[int]:
+        key = node.get_id()
+        if key not in found:
+            found[key] = values(node)
+        return found[key]
+
+    def values(node: z3.BitVecRef) -> frozenset[int]:
+        if (value := number(node)) is not None:
+            return frozenset({value})
+        kind, parts = node.decl().kind(), node.children()
+        if kind == z3.Z3_OP_ITE:
+            return visit(parts[1]) | visit(parts[2])
+        if kind == z3.Z3_OP_EXTRACT:
+            high, low = node.params()
+            return frozenset(v >> low & (2 << high - low) - 1 for v in visit(parts[0]))
+        if kind not in (z3.Z3_OP_CONCAT, z3.Z3_OP_BADD):
+            return frozenset()
+        total = frozenset({0})
+        for part in parts:
+            shift = part.size() if kind == z3.Z3_OP_CONCAT else 0
+            choices = sorted(visit(part))[:limit]
+            total = frozenset((head << shift) + v for head in total for v in choices)
+            if len(total) > limit:
+                return frozenset()
+        return frozenset(v % (1 << node.size()) for v in total)
+
+    return frozenset(sorted(visit(term))[:limit])
 
 
 @dataclass

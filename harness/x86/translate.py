@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import z3
 
-from harness.x86.memory import PAGE, Pages, Record, span_of
+from harness.x86.memory import PAGE, Pages, Record, Write, overlap, span_of
 from harness.x86.path import Path
 from harness.x86.run import EndKind
 from harness.x86.tables import EntryReader
@@ -154,10 +154,14 @@ class Translated(Path):
             entry = base.at(slot)
             if record.pages is not None and slot & -PAGE not in record.pages:
                 continue
-            old = memory.read(entry, 8, pages=frozenset({slot & -PAGE}))
-            new = after.read(entry, 8, pages=frozenset({slot & -PAGE}))
+            pages = frozenset({slot & -PAGE})
+            old = memory.read(entry, 8, pages=pages)
+            if record.size == 8 and isinstance(record, Write) and memory.aligned(record.address, 8):
+                hit, new = record.address == entry, record.value
+            else:
+                hit, new = overlap(record, entry, 8), after.read(entry, 8, pages=pages)
             self.end_if(
-                (old ^ new) & const(~ACCESSED_AND_DIRTY) != 0,
+                z3.And(hit, (old ^ new) & const(~ACCESSED_AND_DIRTY) != 0),
                 EndKind.TABLE_IN_USE,
                 "a store changes a paging-structure entry that maps the image, and no "
                 "invalidation follows",
@@ -213,16 +217,14 @@ class Translated(Path):
         key = (linear.get_id(), size, -1 if given is None else given.get_id())
         if key not in self.cpu.locations:
             distance = simplify(linear - self.environment.base.term)
-            whole_pages = len(self.environment.image.data) // PAGE
+            among = range(0, len(self.environment.image.data) & -PAGE, PAGE)
             conditions = [*self.cpu.path] + ([] if given is None else [given])
             prover = self.environment.prover
             families = [f for *_, f in self.cpu.locations.values() if f is not None]
-            where = simplify(distance & const(-PAGE))
-            pages = prover.values(conditions, where, whole_pages, families)
-            if pages is not None and (
-                max(pages, default=0) >= whole_pages * PAGE
-                or prover.possible(conditions, z3.UGT(distance & (PAGE - 1), PAGE - size))
-            ):
+            where = simplify(_split_page(linear)[0] - self.environment.base.term)
+            pages = prover.values(conditions, where, among, families)
+            crosses = z3.UGT(distance & (PAGE - 1), PAGE - size)
+            if pages is not None and prover.possible(conditions, crosses):
                 pages = None
             self.cpu.locations = {**self.cpu.locations, key: (linear, given, pages)}
         return self.cpu.locations[key][2]

@@ -215,7 +215,7 @@ map_gib:
 	leaq	TABLE(0)(%rsi, %rcx, ENTRY_SIZE), %rdi
 	leaq	TABLE_FLAGS(%rdx), %rcx
 	movq	(%rdi), %rbx
-	testq	%rbx, %rbx
+	testb	$PTE_P, %bl
 	cmovzq	%rcx, %rbx
 	movq	%rbx, (%rdi)
 	andq	$TABLE_ADDRESS_MASK, %rbx	/* RBX = PDPT; the CPU may have set the accessed bit */
@@ -226,7 +226,7 @@ map_gib:
 	leaq	(%rbx, %rcx, ENTRY_SIZE), %rdi
 	leaq	(PAGE_SIZE + TABLE_FLAGS)(%rdx), %rcx
 	movq	(%rdi), %rbx
-	testq	%rbx, %rbx
+	testb	$PTE_P, %bl
 	cmovzq	%rcx, %rbx
 	movq	%rbx, (%rdi)
 	andq	$TABLE_ADDRESS_MASK, %rbx	/* RBX = page directory */

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The machine's questions to z3: "impossible" is always proved, and guesses never narrow."""
+
+from __future__ import annotations
+
+import pytest
+import z3
+
+from harness.x86 import prover as module
+from harness.x86.prover import Prover
+from harness.x86.terms import leaves
+
+x, y = z3.BitVec("x", 64), z3.BitVec("y", 64)
+PAGES = range(0, 0x8000, 0x1000)
+
+
+def choice(*pages: int) -> z3.BitVecRef:
+    """A term that is one of the pages, depending on x."""
+    term = z3.BitVecVal(pages[-1], 64)
+    for number, page in enumerate(pages[:-1]):
+        term = z3.If(x == number, z3.BitVecVal(page, 64), term)
+    return term
+
+
+def test_a_condition_is_judged_with_the_path_that_leads_to_it() -> None:
+    prover = Prover([z3.ULT(x, 100)])
+    assert prover.possible((), x == 99)
+    assert not prover.possible((), x == 100)
+    assert not prover.possible((x != 99,), x == 99)
+    assert prover.possible((x != 98,), x == 99)
+
+
+def test_an_input_that_is_known_saves_the_question_but_never_gives_a_wrong_answer() -> None:
+    prover = Prover([])
+    assert prover.possible((), x == 5)
+    asked = prover.calls
+    assert prover.possible((x == 5,), z3.ULT(x, 6))
+    assert prover.calls == asked
+    assert not prover.possible((x == 5,), z3.ULT(x, 5))
+
+
+def test_no_answer_counts_as_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "check", lambda solver: z3.unknown)
+    prover = Prover([])
+    assert prover.possible((x == 1,), x == 2)
+    assert not prover.holds((x == 1,), x == 1)
+    assert prover.values((), (x & 3) << 12, PAGES) is None
+
+
+def test_the_values_of_a_term_include_every_one_that_it_has() -> None:
+    values = Prover([]).values((), choice(0x1000, 0x5000, 0x3000), PAGES)
+    assert values is not None and values >= {0x1000, 0x3000, 0x5000}
+
+
+def test_values_that_the_shape_of_a_term_does_not_show_are_found() -> None:
+    term = z3.If(y == 0, choice(0x1000, 0x2000), (x & 3) << 12)
+    assert Prover([]).values((), term, PAGES) == frozenset({0, 0x1000, 0x2000, 0x3000})
+
+
+def test_a_term_with_a_value_elsewhere_has_no_list_of_values() -> None:
+    assert Prover([]).values((), choice(0x1000, 0x9000), PAGES) is None
+    assert Prover([]).values((), x, PAGES) is None
+
+
+def test_a_value_elsewhere_that_the_path_excludes_does_no_harm() -> None:
+    term = z3.If(x == 0, z3.BitVecVal(0x9000, 64), z3.BitVecVal(0x1000, 64))
+    assert Prover([]).values((x != 0,), term, PAGES) == frozenset({0x1000})
+
+
+def test_leaves_follow_parts_sums_and_joins_of_constants() -> None:
+    chosen = choice(0x1007, 0x2007)
+    page = z3.Concat(z3.Extract(63, 12, chosen), z3.BitVecVal(0, 12))
+    assert leaves(page + 0x1000, 8) == {0x2000, 0x3000}
+    assert leaves(x + 1, 8) == frozenset()
+    assert len(leaves(choice(*range(20)), 8)) <= 8
