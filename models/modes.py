@@ -343,3 +343,29 @@ def init_sipi(vector: z3.BitVecRef) -> InitState:
         base=z3.ZeroExt(44, z3.Concat(vector, value(0, 12))),
     )
     return InitState(registers, open_bits, segments)
+
+
+ARITHMETIC_AND_DIRECTION = 0xCD5
+"""CF, PF, AF, ZF, SF, DF and OF in RFLAGS. SDM 1, 3.4.3."""
+
+
+def forget_registers(state: InitState) -> InitState:
+    """The same, but registers that code has no need to rely on hold anything.
+
+    These are the general registers, the arithmetic flags and DF, GDTR and IDTR, and the selectors
+    and bases (32 bits) of all segments but CS. Modes, limits and rights stay as INIT leaves them.
+    """
+    tables = ("gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit")
+    anything = dict.fromkeys((*GENERAL_REGISTERS, *tables))
+    segments = {
+        name: segment
+        if name == "cs"
+        else replace(
+            segment,
+            selector=z3.BitVec(f"{name}_at_entry", 16, segment.base.ctx),
+            base=z3.ZeroExt(32, z3.BitVec(f"{name}_base_at_entry", 32, segment.base.ctx)),
+        )
+        for name, segment in state.segments.items()
+    }
+    open_bits = {**state.open_bits, "rflags": ARITHMETIC_AND_DIRECTION}
+    return InitState({**state.registers, **anything}, open_bits, segments)

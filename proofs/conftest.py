@@ -29,7 +29,7 @@ _records: pytest.StashKey[list[ClaimRecord]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--trampoline PATH` adds one that is not shipped."""
+    """`--trampoline PATH` adds one that is not shipped; `--out FOLDER` is for the report."""
     parser.addoption(
         "--trampoline",
         action="append",
@@ -37,6 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         metavar="PATH/contract.toml",
         help="prove this trampoline, too (repeatable)",
+    )
+    parser.addoption(
+        "--out",
+        default=OUT,
+        type=Path,
+        metavar="FOLDER",
+        help="where verdict files and page are written (default: %(default)s)",
     )
 
 
@@ -124,9 +131,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     console = Console()
     console.print()
     try:
-        write_records(records, OUT)
-        page = OUT / "index.html"
-        write_page(read_all(OUT), page)
+        out = config.getoption("--out")
+        write_records(records, out)
+        page = out / "index.html"
+        write_page(read_all(out), page)
         print_table(records, console)
         console.print(f"report: {page}", soft_wrap=True)
     except UserError as error:

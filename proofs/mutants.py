@@ -37,13 +37,18 @@ from harness.x86.terms import VECTOR
 from models.modes import Mode
 from proofs.prove import Prove
 from proofs.subject import Subject
+from proofs.test_descriptor_tables import test_descriptor_tables
+from proofs.test_determined import test_determined
+from proofs.test_frame import test_code, test_footprint, test_stack, test_untouched
 from proofs.test_hand_off import test_hand_off
 from proofs.test_identity_map import (
     test_boot_params_identity_map,
     test_image_identity_map,
     test_kernel_identity_map,
 )
+from proofs.test_no_fault import test_no_fault
 from proofs.test_paths import test_paths
+from proofs.test_status_word import test_status_word
 from reports.files import OUT, write_atomically
 from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
@@ -55,7 +60,15 @@ UNDECIDED = "UNDECIDED"
 Claim = Callable[[Subject, Prove], None]
 CHEAPEST_FIRST: tuple[Claim, ...] = (
     test_paths,
+    test_no_fault,
+    test_code,
     test_hand_off,
+    test_status_word,
+    test_descriptor_tables,
+    test_stack,
+    test_footprint,
+    test_untouched,
+    test_determined,
     test_image_identity_map,
     test_boot_params_identity_map,
     test_kernel_identity_map,
@@ -117,9 +130,9 @@ def first_turned(
         "maxphyaddr": contract.cpu.maxphyaddr[0],
     }
 
-    def judge(claim: str, *obligations: Obligation) -> None:
-        if refused:
-            raise _Turned(claim, Verdict.UNSUPPORTED, "; ".join(refused))
+    def judge(claim: str, *obligations: Obligation, gaps: tuple[str, ...] = ()) -> None:
+        if refused or gaps:
+            raise _Turned(claim, Verdict.UNSUPPORTED, "; ".join((*refused, *gaps)))
         results = []
         for obligation in obligations:
             results.append(decide(obligation, everyday, (), predictor))

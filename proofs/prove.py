@@ -19,7 +19,6 @@ from harness.replay.story import not_reached, story
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.x86.execute import bases
-from harness.x86.run import EndKind
 from harness.x86.terms import VECTOR
 from proofs.subject import Subject
 
@@ -41,16 +40,25 @@ class Court:
         self._phys_bits = usual_phys_bits(subject.contract)
         self._steady = Machine(self._phys_bits)  # never started: only its memory map is asked for
 
-    def judge(self, claim: str, sentence: str, obligations: tuple[Obligation, ...]) -> ClaimRecord:
-        """Decide all obligations of a claim and gather evidence."""
+    def judge(
+        self,
+        claim: str,
+        sentence: str,
+        obligations: tuple[Obligation, ...],
+        gaps: tuple[str, ...] = (),
+    ) -> ClaimRecord:
+        """Decide all obligations of a claim and gather evidence.
+
+        `gaps`: what the machine refused on other runs that the claim speaks of.
+        """
         started = time.perf_counter()
         results = []
         for obligation in obligations:
             self._progress(f"{claim}: {obligation.name}")
             results.append(self._decide(obligation))
-        unsupported = self.subject.run.ends_of(EndKind.UNSUPPORTED)
+        gaps = (*self.subject.gaps, *gaps)
         verdicts = [result.verdict for result in results]
-        verdicts += [Verdict.UNSUPPORTED for _ in unsupported]
+        verdicts += [Verdict.UNSUPPORTED for _ in gaps]
         verdicts += [Verdict.INCOMPLETE] if self.subject.run.lost else []
         verdict = worst(verdicts)
         witness, samples = None, None
@@ -59,7 +67,7 @@ class Court:
         elif verdict is Verdict.PROVED:
             samples = self.samples
         return self._record(
-            claim, sentence, verdict, obligations, results, witness, samples,
+            claim, sentence, verdict, obligations, results, gaps, witness, samples,
             time.perf_counter() - started,
         )  # fmt: skip
 
@@ -81,14 +89,17 @@ class Court:
 
     @cached_property
     def _defaults(self) -> dict[str, int]:
-        """What a witness keeps where it can: an everyday input on the machine that replays it."""
+        """What a witness keeps where it can: an everyday input on the machine that replays it.
+
+        What the host chooses comes first, as that may be moved first.
+        """
         low, high = self._bases
         return {
-            VECTOR: min(max(DEFAULT_BASE, low), high) >> 12,
             "kernel_phys_addr": 16 * MIB,
             "boot_params_phys_addr": 0x20000,
-            "maxphyaddr": self._phys_bits,
             "kernel_size": min(16 * MIB, self.subject.contract.kernel.size_max),
+            VECTOR: min(max(DEFAULT_BASE, low), high) >> 12,
+            "maxphyaddr": self._phys_bits,
             **QEMU_CPU,
         }
 
@@ -133,13 +144,16 @@ class Court:
             replay=replay,
         )
 
-    def _distance(self, witness: Witness) -> tuple[int, int]:
-        moved = [
-            value
+    def _distance(self, witness: Witness) -> tuple[int, list[int], int]:
+        """How far from everyday: how many inputs moved, which ones, how large they are."""
+        moved = {
+            name: value
             for name, value in witness.values.items()
             if value != self._defaults.get(name, 0) and name != "offset"
-        ]
-        return len(moved), sum(moved)
+        }
+        order = list(self._defaults)
+        ranks = [order.index(name) if name in order else len(order) for name in moved]
+        return len(moved), sorted(ranks), sum(moved.values())
 
     def _record(
         self,
@@ -148,6 +162,7 @@ class Court:
         verdict: Verdict,
         obligations: tuple[Obligation, ...],
         results: list[Result],
+        gaps: tuple[str, ...],
         witness: WitnessRecord | None,
         samples: SamplesRecord | None,
         seconds: float,
@@ -156,12 +171,11 @@ class Court:
         golden = {str(name): want for name, want in subject.contract.expected.items()}.get(claim)
         wanted = Verdict(golden.verdict) if golden is not None else Verdict.PROVED
         contradicted = samples is not None and bool(samples.contradictions)
-        shown = witness is None or witness.replay.evidence in (
-            Evidence.CONFIRMED, Evidence.NOT_REPLAYED,
-        )  # fmt: skip
+        evidence = Evidence(golden.evidence) if golden is not None else Evidence.CONFIRMED
+        shown = witness is None or witness.replay.evidence in (evidence, Evidence.NOT_REPLAYED)
         promises = dict.fromkeys(promise for o in obligations for promise in o.promises)
         reasons = {
-            Verdict.UNSUPPORTED: [e.detail for e in subject.run.ends_of(EndKind.UNSUPPORTED)],
+            Verdict.UNSUPPORTED: list(gaps),
             Verdict.INCOMPLETE: [subject.run.lost],
         }.get(verdict, [f"{r.obligation}: {r.reason}" for r in results if r.verdict is verdict][:1])
         return ClaimRecord(
@@ -205,9 +219,9 @@ class Prove:
         self._sentence = sentence
         self._keep = keep
 
-    def __call__(self, claim: str, *obligations: Obligation) -> None:
-        """Judge the claim; the docstring of the test is its sentence."""
-        record = self._court.judge(claim, self._sentence, obligations)
+    def __call__(self, claim: str, *obligations: Obligation, gaps: tuple[str, ...] = ()) -> None:
+        """Judge the claim; the docstring of the test is its sentence. `gaps`: see Court.judge."""
+        record = self._court.judge(claim, self._sentence, obligations, gaps)
         self._keep(record)
         if not record.as_expected:
             pytest.fail(explain(record), pytrace=False)

@@ -8,6 +8,8 @@ from functools import cached_property
 import z3
 
 from harness.solve.obligation import Obligation
+from harness.x86.execute import execute, scratch
+from harness.x86.memory import stretches
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap
 from harness.x86.terms import index_symbol
@@ -19,6 +21,10 @@ from trampoline.image import Image
 LINEAR_MAX = 1 << 47
 """First linear address that 4-level paging cannot map to itself (SDM vol. 1, 3.3.7.1)."""
 ACCESSED_AND_DIRTY = 0x60
+OFFSET = z3.BitVec("offset", 64)
+"""A byte of a range, counted from its start."""
+SIZE = z3.BitVec("kernel_size", 64)
+"""The kernel's size in bytes, 1 to the contract's bound."""
 
 
 class Subject:
@@ -34,10 +40,26 @@ class Subject:
         self.maxphyaddr = run.inputs["maxphyaddr"]
         self._maps: dict[int, AddressMap] = {}
 
+    @cached_property
+    def from_any_registers(self) -> Subject:
+        """The same trampoline, started with registers and flags that hold anything."""
+        run = execute(self.contract, self.image, any_registers=True)
+        return Subject(self.contract, self.image, run)
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What the machine refused on this run."""
+        return tuple(end.detail for end in self.run.ends_of(EndKind.UNSUPPORTED))
+
     @property
     def ends(self) -> tuple[PathEnd, ...]:
         """All paths."""
         return self.run.ends
+
+    @property
+    def decided(self) -> list[PathEnd]:
+        """The paths that the machine followed to their end."""
+        return [end for end in self.ends if end.kind is not EndKind.UNSUPPORTED]
 
     @property
     def hand_offs(self) -> tuple[PathEnd, ...]:
@@ -63,7 +85,17 @@ class Subject:
         hypotheses = (*self.run.hypotheses, *path, *given)
         return Obligation(name, hypotheses, goals, chosen or {}, promises, probe)
 
-    # --- words
+    def never(self, name: str, ends: list[PathEnd], otherwise: str) -> Obligation:
+        """No input ends as these paths do; `otherwise` says so where there are none."""
+        goals = {
+            f"{self.of(end)} does not end with: {end.detail or end.kind.value}": z3.Not(
+                end.condition
+            )
+            for end in ends
+        }
+        return self.about(name, None, goals or {otherwise: z3.BoolVal(True)})
+
+    # --- the hand-off
 
     def hand_off_state(self, end: PathEnd) -> dict[str, z3.BoolRef]:
         """The entry protocol's demands on the CPU, each as a sentence."""
@@ -86,46 +118,62 @@ class Subject:
             self.boot_params,
         )
 
-    def mapped_to_itself(self, end: PathEnd, linear: z3.BitVecRef, *kinds: Kind) -> z3.BoolRef:
-        """At the end of the path, accesses of these kinds reach the equal physical address.
-
-        Also after the kernel has set CR0.WP.
-        """
-        return self._map(end).identity(linear, *kinds)
-
-    def walks_stay_in_tables(self, end: PathEnd) -> z3.BoolRef:
-        """Every entry that any walk uses at the end of the path lies in the contract's [tables]."""
-        return self._map(end).within(self.tables)
-
-    def maps_nothing_else(self, end: PathEnd) -> dict[str, z3.BoolRef]:
-        """At the end of the path, for every linear address: mapped to itself, or not mapped."""
-        return self._map(end).nothing_else()
-
-    @property
-    def tables(self) -> range:
-        """Image offsets of the contract's [tables]."""
-        symbols, tables = self.image.symbols, self.contract.tables
-        return range(symbols[tables.start], symbols[tables.end])
-
-    def _map(self, end: PathEnd) -> AddressMap:
+    def address_map(self, end: PathEnd) -> AddressMap:
+        """The translations in force at the end of a path, also after the kernel has set CR0.WP."""
         key = self.ends.index(end)
         if key not in self._maps:
             self._maps[key] = AddressMap(self.run, end, write_protect=z3.BoolVal(True))
         return self._maps[key]
+
+    def mapped_to_itself(self, end: PathEnd, linear: z3.BitVecRef, *kinds: Kind) -> z3.BoolRef:
+        """At the end of the path, accesses of these kinds reach the equal physical address."""
+        return self.address_map(end).identity(linear, *kinds)
+
+    # --- parts of the image, as offsets
+
+    def part(self, start: str, end: str) -> range:
+        """The image offsets from one symbol up to another."""
+        return range(self.image.symbols[start], self.image.symbols[end])
+
+    @property
+    def tables(self) -> range:
+        """Image offsets of the contract's [tables]."""
+        return self.part(self.contract.tables.start, self.contract.tables.end)
+
+    @cached_property
+    def scratch(self) -> list[range]:
+        """Image offsets that each start may write: the contract's [[scratch]] areas."""
+        return stretches(scratch(self.contract, self.image))
+
+    def lies_in(self, access: Access, parts: list[range]) -> z3.BoolRef:
+        """Every byte of the access lies in one of these parts of the image."""
+        offset = z3.simplify(access.linear + index_symbol * access.stride - self.base)
+        inside = z3.Or(
+            *(
+                z3.ULE(offset - part.start, len(part) - access.size)
+                for part in parts
+                if len(part) >= access.size
+            )
+        )
+        return z3.simplify(z3.Implies(z3.ULT(index_symbol, access.count), inside))
+
+    # --- ranges of memory that the host names
 
     def exists(self, start: z3.BitVecRef, size: z3.BitVecRef | int) -> z3.BoolRef:
         """The host's promise: [start, start + size) lies below 2^MAXPHYADDR."""
         last = start + size - 1
         return z3.And(z3.ULE(start, last), z3.LShR(last, self.maxphyaddr) == 0)
 
-    def addressable(self, start: z3.BitVecRef, size: int) -> z3.BoolRef:
-        """A range that code can map to itself with 4-level paging on this CPU.
+    def usable(self, start: z3.BitVecRef, size: int) -> z3.BoolRef:
+        """A range that code can map to itself with 4-level paging on this CPU, beside the image.
 
-        It starts below 2^MAXPHYADDR, and what of it lies below that lies below 2^47, too.
+        It starts below 2^MAXPHYADDR; what of it lies below that lies below 2^47, too, and outside
+        the image.
         """
         top = (z3.BitVecVal(1, 64) << self.maxphyaddr) - 1
         last = z3.If(z3.UGT(start + size - 1, top), top, start + size - 1)
-        return z3.And(z3.ULE(start, top), z3.ULT(last, LINEAR_MAX))
+        apart = z3.Or(z3.UGE(start, self.base + len(self.image.data)), z3.ULT(last, self.base))
+        return z3.And(z3.ULE(start, top), z3.ULT(last, LINEAR_MAX), apart)
 
     @cached_property
     def refusals(self) -> dict[str, tuple[int, z3.BoolRef]]:
@@ -133,56 +181,28 @@ class Subject:
         refused = self.contract.status.refused
         if refused is None:
             return {}
-        kernel = self.addressable(self.kernel, self.contract.kernel.size_max)
-        boot_params = self.addressable(self.boot_params, self.contract.boot_params.size)
-        return {
+        kernel = self.usable(self.kernel, self.contract.kernel.size_max)
+        boot_params = self.usable(self.boot_params, self.contract.boot_params.size)
+        result = {
             "the kernel": (refused.kernel, z3.Not(kernel)),
             "boot_params": (refused.boot_params, z3.Not(boot_params)),
         }
+        if refused.cpu is not None:
+            result["the CPU"] = (refused.cpu, z3.Not(self.run.features.long_mode))
+        return result
 
-    def status_word(self, end: PathEnd) -> z3.BitVecRef:
-        """The status word at the end of a path, 32 bits."""
-        offset = self.image.symbols[self.contract.status.word]
-        return end.memory.read(end.memory.base.at(offset), 4)
+    # --- accesses
+
+    @property
+    def status_offset(self) -> int:
+        """Image offset of the status word, which has 4 bytes."""
+        return self.image.symbols[self.contract.status.word]
+
+    def status_word(self, end: PathEnd, records: int | None = None) -> z3.BitVecRef:
+        """The status word, 32 bits: at the end of a path, or after that many of its writes."""
+        memory = end.memory if records is None else end.memory.before(records)
+        return memory.read(memory.base.at(self.status_offset), 4)
 
     def writes(self, end: PathEnd) -> list[Access]:
         """All accesses of a path that change memory."""
         return [access for access in end.accesses if access.kind in ("store", "accessed")]
-
-    def in_image(self, access: Access) -> z3.BoolRef:
-        """Every byte of the access lies in the image."""
-        offset = z3.simplify(access.linear + index_symbol * access.stride - self.base)
-        inside = z3.ULE(offset, len(self.image.data) - access.size)
-        return z3.Implies(z3.ULT(index_symbol, access.count), inside)
-
-    def keeps_translations(self, end: PathEnd, access: Access) -> z3.BoolRef:
-        """The store, made while paging is on, changes no present paging-structure entry.
-
-        Only accessed and dirty flags may change. The CPU may hold the old entry in a TLB. A store
-        that is not aligned reaches two entries.
-        """
-        memory = end.memory.before(access.records)
-        after = end.memory.before(access.records + 1)
-        first = access.linear + index_symbol * access.stride
-        entries = {z3.simplify(byte & -8) for byte in (first, first + (access.size - 1))}
-        kept = []
-        for entry in entries:
-            old, new = (m.read(entry, 8, pages=self._pages(end, access)) for m in (memory, after))
-            same = (old ^ new) & ~ACCESSED_AND_DIRTY == 0
-            kept.append(z3.Or(old & 1 == 0, same))
-        return z3.Implies(z3.ULT(index_symbol, access.count), z3.And(*kept))
-
-    @staticmethod
-    def _pages(end: PathEnd, access: Access) -> frozenset[int] | None:
-        return end.memory.records[access.records].pages
-
-    def table_stores(self, end: PathEnd) -> list[Access]:
-        """The stores, made while paging is on, that may reach page tables."""
-        part = self.tables
-        result = []
-        for access in self.writes(end):
-            pages = self._pages(end, access)
-            apart = pages is not None and not any(page in part for page in pages)
-            if access.paged and not apart:
-                result.append(access)
-        return result

@@ -15,8 +15,7 @@ def test_hand_off(subject: Subject, prove: Prove) -> None:
     """Every path ends with the jump to kernel_phys_addr, RSI = boot_params_phys_addr, in the state
     of the Linux 64-bit entry; or in a justified refusal that the host can see, with the CPU parked
     and nothing outside the image written."""
-    ends = [end for end in subject.ends if end.kind is not EndKind.UNSUPPORTED]
-    prove("hand_off", *(_ends_well(subject, end) for end in ends))
+    prove("hand_off", *(_ends_well(subject, end) for end in subject.decided))
 
 
 def _ends_well(subject: Subject, end: PathEnd) -> Obligation:
@@ -30,11 +29,11 @@ def _ends_well(subject: Subject, end: PathEnd) -> Obligation:
 
 
 def _refuses(subject: Subject, end: PathEnd) -> dict[str, z3.BoolRef]:
-    status = subject.status_word(end)
+    status, image = subject.status_word(end), range(len(subject.image.data))
     justified = [
         z3.And(status == value, condition) for value, condition in subject.refusals.values()
     ]
-    goals = {"the status word names what cannot be mapped": z3.Or(*justified)}
+    goals = {"the status word names what is refused, for a reason": z3.Or(*justified)}
     for number, access in enumerate(subject.writes(end), start=1):
-        goals[f"write {number} lies in the image"] = subject.in_image(access)
+        goals[f"write {number} lies in the image"] = subject.lies_in(access, [image])
     return goals

@@ -9,10 +9,8 @@ from harness.solve.obligation import Obligation
 from harness.x86.run import EndKind
 from models.paging import Access
 from proofs.prove import Prove
-from proofs.subject import Subject
-
-OFFSET = z3.BitVec("offset", 64)
-SIZE = z3.BitVec("kernel_size", 64)
+from proofs.stale import no_stale_translation
+from proofs.subject import OFFSET, SIZE, Subject
 
 
 def test_kernel_identity_map(subject: Subject, prove: Prove) -> None:
@@ -24,7 +22,7 @@ def test_kernel_identity_map(subject: Subject, prove: Prove) -> None:
     prove(
         "kernel_identity_map",
         *_mapped(subject, "the kernel", subject.kernel, SIZE, bounds),
-        *_no_stale_translation(subject),
+        *no_stale_translation(subject),
     )
 
 
@@ -36,7 +34,7 @@ def test_boot_params_identity_map(subject: Subject, prove: Prove) -> None:
     prove(
         "boot_params_identity_map",
         *_mapped(subject, "boot_params", subject.boot_params, size, bounds),
-        *_no_stale_translation(subject),
+        *no_stale_translation(subject),
     )
 
 
@@ -51,10 +49,12 @@ def test_image_identity_map(subject: Subject, prove: Prove) -> None:
         "image_identity_map",
         *_mapped(subject, "the image", subject.base, length, bounds),
         *(
-            subject.about(f"{subject.of(end)}: any address", end, subject.maps_nothing_else(end))
+            subject.about(
+                f"{subject.of(end)}: any address", end, subject.address_map(end).nothing_else()
+            )
             for end in subject.hand_offs
         ),
-        *_no_stale_translation(subject),
+        *no_stale_translation(subject),
         *(
             subject.about(
                 f"{subject.of(end)}: {end.kind.value}",
@@ -84,29 +84,4 @@ def _mapped(
             probe=start + OFFSET,
         )
         for end in subject.hand_offs
-    ]
-
-
-def _no_stale_translation(subject: Subject) -> list[Obligation]:
-    """Stores to tables in use change no entry that was present: a TLB may still hold it."""
-    all_tables = [
-        subject.about(
-            f"{subject.of(end)}: all tables are known",
-            end,
-            {"every walk stays in the contract's [tables]": subject.walks_stay_in_tables(end)},
-        )
-        for end in subject.hand_offs
-    ]
-    return all_tables + [
-        subject.about(
-            f"{subject.of(end)}: no stale translation after table store {number}",
-            end,
-            {
-                f"the store at {access.instruction:#x} changes no present entry": (
-                    subject.keeps_translations(end, access)
-                )
-            },
-        )
-        for end in subject.hand_offs
-        for number, access in enumerate(subject.table_stores(end), start=1)
     ]

@@ -31,8 +31,10 @@ FIRST_MIB = 0x100000
 (SDM vol. 3A 9.4.4)."""
 
 Claim = Literal[
-    "paths", "hand_off", "kernel_identity_map", "boot_params_identity_map", "image_identity_map"
-]
+    "paths", "hand_off", "kernel_identity_map", "boot_params_identity_map", "image_identity_map",
+    "no_fault", "footprint", "untouched", "stack", "code", "determined", "descriptor_tables",
+    "status_word",
+]  # fmt: skip
 EntryAssumption = Literal["upper-halves-zero"]
 CpuAssumption = Literal["long-mode"]
 
@@ -120,6 +122,20 @@ class Tables(_Section):
     end: Symbol = Field(description="the symbol behind the last page table")
 
 
+class Stack(_Section):
+    """`[stack]`: the part of the image that pushes and calls may use; without it, none may be."""
+
+    start: Symbol = Field(description="the symbol of the stack's lowest byte")
+    end: Symbol = Field(description="the symbol behind the stack's highest byte")
+
+
+class Gdt(_Section):
+    """`[[gdt]]`: one global descriptor table of the image, from its null entry on."""
+
+    start: Symbol = Field(description="the symbol of the table's first byte")
+    end: Symbol = Field(description="the symbol behind the table's last byte")
+
+
 class Scratch(_Section):
     """`[[scratch]]`: image bytes of unknown content at entry; an earlier start may have written
     them. They begin `offset` bytes behind `start` and end at `end` or after `size` bytes."""
@@ -142,6 +158,12 @@ class Refused(_Section):
 
     kernel: Word32 = Field(description="the 32-bit value for a refused kernel address")
     boot_params: Word32 = Field(description="the 32-bit value for a refused boot_params address")
+    cpu: Word32 | None = Field(None, description="the 32-bit value for a CPU without long mode")
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All values that say that the CPU refuses."""
+        return tuple(v for v in (self.kernel, self.boot_params, self.cpu) if v is not None)
 
 
 class Status(_Section):
@@ -153,15 +175,15 @@ class Status(_Section):
     word: Symbol = Field(description="the symbol of the 4-byte status word")
     started: Word32 = Field(description='the 32-bit value that says "the CPU runs"')
     refused: Refused | None = Field(
-        None, description="a table { kernel = value, boot_params = value }"
+        None, description="a table { kernel = value, boot_params = value, cpu = value }"
     )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if self.refused is not None:
-            values = {self.started, self.refused.kernel, self.refused.boot_params}
-            if len(values) != 3:
-                raise ValueError("started and the two values in refused must differ")
+            values = (self.started, *self.refused.values)
+            if len(set(values)) != len(values):
+                raise ValueError("started and the values in refused must differ")
         return self
 
 
@@ -210,6 +232,10 @@ class Expected(_Section):
         description='the stable id of the finding, such as "MKRFC-1"',
     )
     title: str | None = Field(None, min_length=1, description="the finding in one line")
+    evidence: Literal["CONFIRMED", "NOT REPLAYABLE"] = Field(
+        "CONFIRMED",
+        description='what the replay of a refutation gives: "CONFIRMED" or "NOT REPLAYABLE"',
+    )
 
     @model_validator(mode="after")
     def _finding_iff_refuted(self) -> Self:
@@ -234,6 +260,10 @@ class Contract(_Section):
     base: Base = Field(description="the addresses that the image may be copied to")
     mailbox: Mailbox = Field(description="the words that the host writes")
     tables: Tables = Field(description="the image's page tables")
+    stack: Stack | None = Field(None, description="the image's stack")
+    gdt: Annotated[tuple[Gdt, ...], BeforeValidator(_tuple_from_list)] = Field(
+        (), description="a list of [[gdt]] tables"
+    )
     scratch: Annotated[tuple[Scratch, ...], BeforeValidator(_tuple_from_list)] = Field(
         (), description="a list of [[scratch]] tables"
     )

@@ -92,6 +92,10 @@ def _check(part: Part, contract: Contract) -> None:
     end = checked.aligned("[tables] end", contract.tables.end, PAGE_SIZE)
     if start >= end:
         checked.fail("[tables] end", f"{contract.tables.end} is not behind {contract.tables.start}")
+    if contract.stack is not None:
+        checked.part("[stack]", contract.stack.start, contract.stack.end)
+    for number, gdt in enumerate(contract.gdt, start=1):
+        checked.part(f"[[gdt]] no. {number}", gdt.start, gdt.end)
     for number, scratch in enumerate(contract.scratch, start=1):
         _check_scratch(checked, f"[[scratch]] no. {number}", scratch)
 
@@ -141,6 +145,10 @@ class _Checked:
         if offset % alignment:
             self.fail(key, f"{symbol} is at offset {offset:#x}; align it to {alignment} bytes")
         return offset
+
+    def part(self, key: str, start: str, end: str) -> None:
+        if self.offset(f"{key} start", start) >= self.offset(f"{key} end", end):
+            self.fail(f"{key} end", f"{end} is not behind {start}")
 
     def word(self, key: str, symbol: str, size: int, alignment: int) -> int:
         """The offset of a word of `size` bytes that must lie in the image as a whole."""

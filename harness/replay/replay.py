@@ -20,13 +20,16 @@ PAYLOAD = 512  # bytes of the payload's code, at most
 CONVENTIONAL_END = 0xA0000  # first physical address of video memory
 ACCESSED_DIRTY = 0x60  # of a paging-structure entry; the CPU sets them
 QEMU_CPU = {
+    "cpu_has_pae": 1,
     "cpu_has_long_mode": 1,
     "cpu_has_1gib_pages": 1,
     "cpu_has_nx": 1,
     "cpu_has_la57": 1,
+    "cpuid_max_basic": 7,
+    "cpuid_max_extended": 0x8000_0008,
     "cr0_at_entry": 0x60000000,
 }
-"""What `-cpu max` is, and what INIT leaves in CR0 there: CD and NW set."""
+"""What `-cpu max` is at least, and what INIT leaves in CR0 there: CD and NW set."""
 FAILED = frozenset(OutcomeKind) - {OutcomeKind.HAND_OFF}
 
 
@@ -83,7 +86,7 @@ def replay(
             dumps=((given.base, len(prediction.entry)),),
             place_payload=machine.has_ram(given.values["kernel_phys_addr"], PAYLOAD),
             status_address=status if refused else None,
-            refusals=(refused.kernel, refused.boot_params) if refused else (),
+            refusals=refused.values if refused else (),
         )
     )
     kinds, done = expected(prediction, probes)

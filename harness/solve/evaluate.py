@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import z3
 
-from harness.x86.terms import ENTRY_MEMORY
+from harness.x86.terms import ENTRY_MEMORY, OTHER_MEMORY
 
 Memory = Callable[[int], int]
 """Byte of physical memory at entry, by address."""
@@ -75,7 +75,11 @@ def _expression(term: z3.ExprRef, a: list[str]) -> str:
     kind = term.decl().kind()
     if kind == z3.Z3_OP_UNINTERPRETED and not a:
         return f"values[{term.decl().name()!r}]"
-    if kind == z3.Z3_OP_SELECT and term.arg(0).eq(ENTRY_MEMORY):
+    memories = (
+        ENTRY_MEMORY,
+        OTHER_MEMORY,
+    )  # two starts that are compared find the same memory here
+    if kind == z3.Z3_OP_SELECT and any(term.arg(0).eq(memory) for memory in memories):
         return f"memory({a[0]})"
     if kind in _BOOLEAN:
         return _BOOLEAN[kind](a)

@@ -80,14 +80,15 @@ def _few_moved(
 ) -> tuple[z3.BoolRef, ...]:
     """Pin as many symbols to their defaults as possible: all but none, one, two; or one by one.
 
-    What the claim chose itself (an offset) stays free here.
+    The first in `defaults` is the first to be moved. What the claim chose itself (an offset) stays
+    free here.
     """
     at_default = {
         name: _equals(symbol, defaults.get(name, 0))
         for name, symbol in symbols.items()
         if name not in obligation.chosen
     }
-    movable = [name for name in at_default if name in defaults]
+    movable = [name for name in defaults if name in at_default]
     for count in range(MAX_MOVED + 1):
         for moved in combinations(movable, count):
             pinned = (pin for name, pin in at_default.items() if name not in moved)

@@ -11,10 +11,19 @@ from angr.state_plugins.plugin import SimStatePlugin
 
 from harness.x86.memory import EntryImage, Memory, Pages, Record
 from harness.x86.registers import FLAGS, GENERAL, Registers
-from harness.x86.run import Access, FinalState
+from harness.x86.run import Access, FinalState, TableLoad
 from harness.x86.terms import Base
 from models.descriptors import Segment
-from models.modes import CR0_PE, CR0_PG, EFER_LMA, Control, Mode, init_sipi, mode
+from models.modes import (
+    CR0_PE,
+    CR0_PG,
+    EFER_LMA,
+    Control,
+    Mode,
+    forget_registers,
+    init_sipi,
+    mode,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class Cpu(SimStatePlugin):
         self.pc = 0
         self.path: tuple[z3.BoolRef, ...] = ()
         self.accesses: tuple[Access, ...] = ()
+        self.table_loads: tuple[TableLoad, ...] = ()
         self.trace: tuple[tuple[int, str], ...] = ()
         self.identity_slots: frozenset[int] | None = None
         self.tables_fresh = True
@@ -76,7 +86,7 @@ class Cpu(SimStatePlugin):
             self.memory,
         )
         for name in (
-            *("mode", "paging", "pc", "path", "accesses", "trace"),
+            *("mode", "paging", "pc", "path", "accesses", "table_loads", "trace"),
             *("identity_slots", "tables_fresh", "hazards", "locations", "instructions"),
         ):
             setattr(twin, name, getattr(self, name))
@@ -122,9 +132,15 @@ def control_bit(register: z3.BitVecRef, mask: int) -> bool:
     return truth(register & mask != 0)
 
 
-def after_init_sipi(base: Base, image: EntryImage) -> Cpu:
-    """The CPU at its first instruction: what INIT and SIPI guarantee, all else unconstrained."""
+def after_init_sipi(base: Base, image: EntryImage, any_registers: bool = False) -> Cpu:
+    """The CPU at its first instruction: what INIT and SIPI guarantee, all else unconstrained.
+
+    `any_registers` lets go of part of the guarantee: general registers, arithmetic flags, DF,
+    GDTR, IDTR, and selectors and bases of all segments but CS may then hold anything.
+    """
     state = init_sipi(base.vector)
+    if any_registers:
+        state = forget_registers(state)
 
     def register(name: str, bits: int = 64) -> z3.BitVecRef:
         return z3.simplify(state.complete(name, z3.BitVec(f"{name}_at_entry", bits)))

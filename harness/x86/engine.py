@@ -13,6 +13,7 @@ from harness.x86.errors import Unsupported
 from harness.x86.lift import MAX_LENGTH, Instruction, lift
 from harness.x86.loops import repeat, summarise
 from harness.x86.machine import Machine
+from harness.x86.memory import overlap
 from harness.x86.path import Environment, PathOver
 from harness.x86.pcode import Jump, Plain, undefined_flags
 from harness.x86.registers import Registers
@@ -26,6 +27,7 @@ from models.paging import Access as Kind
 
 MAX_TURNS = 128  # of a loop that is not summarised
 MAX_OPEN_TURNS = 8  # of one whose condition is not constant
+STACK = frozenset({"PUSH", "POP", "CALL", "RET", "RETF"})
 MAX_INSTRUCTIONS = 5_000  # on one path; a longer one is refused, not cut off
 
 
@@ -90,8 +92,11 @@ def fetch(machine: Machine) -> Instruction:
     ):
         raise machine.refuse("execution of bytes whose content at entry is unknown")
     linear = environment.base.at(cpu.pc)
-    if _may_be_overwritten(machine, instruction):
-        raise machine.refuse(f"`{instruction}` may have been overwritten")
+    machine.end_if(
+        z3.Or(*_overwritten(machine, instruction)),
+        EndKind.OVERWRITTEN,
+        f"`{instruction}` may have been overwritten",
+    )
     cs = cpu.segments["cs"]
     if cpu.mode is not Mode.LONG64 and number(cs.limit) != 0xFFFF_FFFF:
         offset = low(simplify(linear - cs.base), 32)
@@ -101,13 +106,20 @@ def fetch(machine: Machine) -> Instruction:
     return instruction
 
 
-def _may_be_overwritten(machine: Machine, instruction: Instruction) -> bool:
+def _overwritten(machine: Machine, instruction: Instruction) -> list[z3.BoolRef]:
+    """When each of the earlier writes may have changed the instruction."""
     span = range(instruction.offset, instruction.end)
-    return any(machine.may_hit(record, span) for record in machine.cpu.hazards)
+    first = machine.environment.base.at(span.start)
+    return [
+        overlap(record, first, len(span))
+        for record in machine.cpu.hazards
+        if machine.may_hit(record, span)
+    ]
 
 
 def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:
     cpu = machine.cpu
+    machine.on_stack = instruction.mnemonic in STACK
     if instruction.mnemonic.endswith((".REP", ".REPE", ".REPNE")):
         repeat(machine, instruction)
         return [cpu]

@@ -21,7 +21,7 @@ from harness.x86.prover import Prover
 from harness.x86.run import EndKind, Run
 from harness.x86.static_tables import static_tables
 from harness.x86.terms import Base
-from models.cpuid import Features
+from models.cpuid import Features, consistent
 from trampoline.contract import Contract
 from trampoline.image import Image
 
@@ -32,6 +32,11 @@ PAGE = 0x1000
 UPPER_HALVES_ZERO = (
     "the upper halves of the general registers are 0 after the switch to 64-bit mode "
     "(the manual leaves them undefined)"
+)
+INIT_STATE = "the CPU starts as INIT and SIPI leave it (SDM 3A table 9-1); nothing else is known"
+ANY_REGISTERS = (
+    "the CPU starts in real mode where the SIPI says, with control registers, limits and rights as "
+    "INIT leaves them (SDM 3A table 9-1); registers and flags hold anything"
 )
 LONG_MODE = "the CPU has Intel 64 (CPUID.80000001H:EDX.LM = 1)"
 
@@ -46,18 +51,25 @@ def execute(
     contract: Contract,
     image: Image,
     only_base: int | None = None,
+    any_registers: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Run:
-    """Run the image on all inputs: every base of the contract, or `only_base` (physical)."""
+    """Run the image on all inputs: every base of the contract, or `only_base` (physical).
+
+    `any_registers`: registers and flags hold anything at entry, see `cpu.after_init_sipi`.
+    """
     started = time.perf_counter()
     low, high = (only_base, only_base) if only_base is not None else bases(contract, image)
     base = Base(low, high)
     features = Features(
         maxphyaddr=z3.ZeroExt(56, z3.BitVec("maxphyaddr", 8)),
+        pae=z3.Bool("cpu_has_pae"),
         long_mode=z3.Bool("cpu_has_long_mode"),
         gib_pages=z3.Bool("cpu_has_1gib_pages"),
         no_execute=z3.Bool("cpu_has_nx"),
         five_level=z3.Bool("cpu_has_la57"),
+        max_basic=z3.BitVec("cpuid_max_basic", 32),
+        max_extended=z3.BitVec("cpuid_max_extended", 32),
     )
     kernel = z3.BitVec("kernel_phys_addr", 64)
     boot_params = z3.BitVec("boot_params_phys_addr", 64)
@@ -70,7 +82,7 @@ def execute(
             symbols[contract.mailbox.boot_params]: boot_params,
         },
     )
-    assumptions = _assumptions(contract, base, features)
+    assumptions = _assumptions(contract, base, features, any_registers)
     environment = Environment(
         base=base,
         image=entry_image,
@@ -80,7 +92,7 @@ def execute(
         upper_halves_zero="upper-halves-zero" in contract.entry.assume,
         known=_known(entry_image),
     )
-    cpu = after_init_sipi(base, entry_image)
+    cpu = after_init_sipi(base, entry_image, any_registers)
     cpu.memory = static_tables(cpu.memory, environment.tables)
     lost = _explore(image, environment, cpu, progress)
     return Run(
@@ -118,7 +130,7 @@ def _known(image: EntryImage) -> tuple[range, ...]:
 
 
 def _assumptions(
-    contract: Contract, base: Base, features: Features
+    contract: Contract, base: Base, features: Features, any_registers: bool
 ) -> tuple[tuple[str, z3.BoolRef], ...]:
     lowest, highest = contract.cpu.maxphyaddr
     true = z3.BoolVal(True)
@@ -134,11 +146,12 @@ def _assumptions(
         ("no NMI, SMI, INIT, machine check or debug exception during the run", true),
         ("no other agent writes the image or its tables during the run", true),
         ("memory is RAM: a read, also one of a page walk, gives what was written last", true),
-        ("A20 is on; no nested paging or memory encryption; CPUID tells the truth", true),
+        ("A20 is on; no nested paging or memory encryption", true),
         (
-            "the CPU starts as INIT and SIPI leave it (SDM 3A table 9-1); nothing else is known",
-            true,
+            "CPUID exists and tells the truth; Intel 64 comes with PAE and leaf 80000008H",
+            z3.simplify(consistent(features)),
         ),
+        (ANY_REGISTERS if any_registers else INIT_STATE, true),
         ("the image's bytes are as assembled, but for mailbox and scratch areas", true),
     ]
     if "long-mode" in contract.cpu.assume:

@@ -20,7 +20,12 @@ FEW = 8  # stores of a loop that are kept one by one
 
 
 class Machine(Translated):
-    """The port of `pcode.Plain`, and what system instructions are made of."""
+    """The port of `pcode.Plain`, and what system instructions are made of.
+
+    `on_stack`: the instruction at hand uses the stack.
+    """
+
+    on_stack = False
 
     # --- the port of plain instructions
 
@@ -87,7 +92,7 @@ class Machine(Translated):
 
     def read(self, linear: z3.BitVecRef, size: int, kind: str) -> z3.BitVecRef:
         """Read at a linear address and record it."""
-        self.translate(linear, size, Kind.READ)
+        linear = self.translate(linear, size, Kind.READ)
         pages = self._pages(linear, size)
         constant = self.environment.base.offset_of(linear) is not None
         ask = self.possible if constant or pages is None else by_syntax
@@ -100,9 +105,9 @@ class Machine(Translated):
 
     def write(self, linear: z3.BitVecRef, value: z3.BitVecRef, kind: str = "store") -> None:
         """Write at a linear address and record it."""
-        self.translate(linear, value.size() // 8, Kind.WRITE)
-        self._record(kind, linear, value.size() // 8, value)
         size = value.size() // 8
+        linear = self.translate(linear, size, Kind.WRITE)
+        self._record(kind, linear, size, value)
         self._append(Write(linear, size, value, self._pages(linear, size)))
 
     def write_range(self, record: RangeWrite, mode: Mode) -> None:
@@ -121,27 +126,29 @@ class Machine(Translated):
                 raise self.refuse("a loop that writes outside the image while paging is on")
         elif self.possible(z3.ULT(last, first)):
             raise self.refuse("a loop whose stores wrap around the address space")
+        if record.count <= FEW:  # single writes make for shorter reads
+            for index in map(const, range(record.count)):
+                address = self.environment.base.normal(simplify(first + index * record.stride))
+                value = record.value_at(index)
+                self._record("store", address, record.size, value)
+                self._append(Write(address, record.size, value, self._pages(address, record.size)))
+            return
         self.cpu.accesses = (
             *self.cpu.accesses,
             Access(
                 "store", first, record.size, record.value, mode, self.instruction,
-                len(self.cpu.path), len(self.cpu.memory.records), record.count, record.stride,
+                len(self.cpu.path), len(self.cpu.memory.records), self.on_stack,
+                record.count, record.stride,
             ),
         )  # fmt: skip
-        if record.count > FEW:
-            self._append(record)
-            return
-        for index in map(const, range(record.count)):  # single writes make for shorter reads
-            address = self.environment.base.normal(simplify(first + index * record.stride))
-            value = record.value_at(index)
-            self._append(Write(address, record.size, value, self._pages(address, record.size)))
+        self._append(record)
 
     def _record(self, kind: str, linear: z3.BitVecRef, size: int, value: z3.BitVecRef) -> None:
         self.cpu.accesses = (
             *self.cpu.accesses,
             Access(
                 kind, linear, size, value, self.cpu.mode, self.instruction,
-                len(self.cpu.path), len(self.cpu.memory.records),
+                len(self.cpu.path), len(self.cpu.memory.records), self.on_stack,
             ),
         )  # fmt: skip
 

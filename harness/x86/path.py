@@ -91,6 +91,7 @@ class Path:
                 state=cpu.final(at),
                 memory=cpu.memory,
                 accesses=cpu.accesses,
+                table_loads=cpu.table_loads,
                 trace=cpu.trace,
             )
         )

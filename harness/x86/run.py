@@ -26,6 +26,7 @@ class EndKind(Enum):
     STRAY = "an access that is mapped to another physical address"
     TABLE_IN_USE = "store that changes a translation in use, with no invalidation after it"
     SPINNING = "an endless loop"
+    OVERWRITTEN = "execution of bytes that the path itself may have written"
     UNSUPPORTED = "not covered by the machine"
 
 
@@ -48,6 +49,7 @@ class Access:
     instruction: int  # byte offset in the image
     conditions: int
     records: int
+    stack: bool = False  # by an instruction that uses the stack
     count: int = 1
     stride: int = 0
 
@@ -55,6 +57,17 @@ class Access:
     def paged(self) -> bool:
         """Paging was on: long mode is, and nothing else pages here."""
         return self.mode in PAGED
+
+
+@dataclass(frozen=True)
+class TableLoad:
+    """One LGDT or LIDT. `whole`: all bytes of the base were loaded, not only the low 24 bits."""
+
+    register: str  # "gdtr" or "idtr"
+    base: z3.BitVecRef  # linear address, 64 bits
+    limit: z3.BitVecRef  # 16 bits, last valid offset
+    whole: bool
+    instruction: int  # byte offset in the image
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,7 @@ class PathEnd:
     state: FinalState
     memory: Memory
     accesses: tuple[Access, ...]
+    table_loads: tuple[TableLoad, ...]
     trace: tuple[tuple[int, str], ...]  # (image offset, mode name) of each executed instruction
 
     @property

@@ -21,7 +21,7 @@ from typing import Any
 import z3
 
 from harness.x86.memory import EntryImage, Memory, RangeWrite, Write, stretches
-from harness.x86.run import Access, EndKind, FinalState, PathEnd, Run
+from harness.x86.run import Access, EndKind, FinalState, PathEnd, Run, TableLoad
 from harness.x86.terms import Base
 from models.cpuid import Features
 from models.descriptors import Segment
@@ -32,7 +32,7 @@ FORMAT = "trampoline run, version 1"
 _RECORDS: dict[str, type] = {
     record.__name__: record
     for record in (
-        *(Run, PathEnd, FinalState, Access, Memory, Write, RangeWrite, EntryImage, Base),
+        *(Run, PathEnd, FinalState, Access, TableLoad, Memory, Write, RangeWrite, EntryImage, Base),
         *(Features, Segment, Control),
     )
 }

@@ -14,7 +14,7 @@ from harness.x86.machine import Machine
 from harness.x86.path import PathOver
 from harness.x86.pcode import Plain
 from harness.x86.registers import CONTROL, SEGMENTS, force
-from harness.x86.run import EndKind
+from harness.x86.run import EndKind, TableLoad
 from harness.x86.terms import const, low, number, simplify
 from harness.x86.transfer import far_jump, far_return, load_segment
 from models import modes
@@ -110,8 +110,8 @@ def _write_cr4(machine: Machine, value: z3.BitVecRef) -> None:
     features = machine.environment.features
     if number(value) is None or number(value) & ~(modes.CR4_PAE | modes.CR4_LA57):  # type: ignore[operator]
         raise machine.refuse(f"a write of {value} to CR4: only PAE and LA57 are modelled")
-    supported = z3.If(
-        features.five_level, const(modes.CR4_PAE | modes.CR4_LA57), const(modes.CR4_PAE)
+    supported = z3.If(features.pae, const(modes.CR4_PAE), const(0)) | z3.If(
+        features.five_level, const(modes.CR4_LA57), const(0)
     )
     control = machine.cpu.control
     machine.fault_if(
@@ -157,10 +157,11 @@ def _load_table_pointer(machine: Machine, instruction: Instruction) -> None:
     if instruction.bits == 64:
         machine.fault_if(z3.Not(canonical(base, 4)), "#GP: the table's base is not canonical")
     pointer = TablePointer(machine.environment.base.normal(base), limit)
-    if instruction.mnemonic == "LGDT":
-        machine.cpu.gdtr = pointer
-    else:
-        machine.cpu.idtr = pointer
+    register = "gdtr" if instruction.mnemonic == "LGDT" else "idtr"
+    setattr(machine.cpu, register, pointer)
+    whole = instruction.bits == 64 or instruction.operand_bytes != 2
+    load = TableLoad(register, pointer.base, limit, whole, machine.instruction)
+    machine.cpu.table_loads = (*machine.cpu.table_loads, load)
     machine.cpu.pc = instruction.end
 
 
@@ -227,6 +228,8 @@ def _only_efer(machine: Machine) -> None:
     if msr != modes.IA32_EFER:
         name = "that is not constant" if msr is None else hex(msr)
         raise machine.refuse(f"MSR {name}: only EFER is modelled")
+    has_efer = machine.environment.features.has_efer
+    machine.fault_if(z3.Not(has_efer), "#GP: the CPU has no IA32_EFER")
 
 
 def _identify(machine: Machine, instruction: Instruction) -> None:

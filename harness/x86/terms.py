@@ -20,6 +20,10 @@ VECTOR = "sipi_vector"
 INDEX = "iteration"  # index of an element of a range write, 64 bits
 ENTRY_MEMORY = z3.Array("memory_at_entry", z3.BitVecSort(64), z3.BitVecSort(8))
 """Physical memory as the CPU finds it at its first instruction; nothing is assumed of it."""
+OTHER_MEMORY = z3.Array("memory_at_entry_of_the_other", z3.BitVecSort(64), z3.BitVecSort(8))
+"""The same for the second of two starts that a claim compares."""
+OTHER = "of_the_other"
+"""End of the name of each symbol of the second start."""
 
 index_symbol = z3.BitVec(INDEX, 64)
 

@@ -10,6 +10,7 @@ from harness.x86.machine import Machine
 from harness.x86.path import PathOver
 from harness.x86.run import EndKind
 from harness.x86.terms import const, low, number, simplify
+from harness.x86.translate import UPPER_HALF
 from models import descriptors
 from models.descriptors import Segment
 from models.modes import EFER_LMA, Mode
@@ -133,7 +134,7 @@ def lose_upper_halves(machine: Machine) -> None:
     for name in registers.values:
         upper = const(0, 32)
         if not machine.environment.upper_halves_zero:
-            upper = machine.environment.unknown(f"{name}_upper_half", 32)
+            upper = machine.environment.unknown(f"{name}_{UPPER_HALF}", 32)
         registers.write(name, 4, upper)
 
 

@@ -12,11 +12,13 @@ from harness.x86.memory import PAGE, Pages, Record, Write, overlap, span_of
 from harness.x86.path import Path
 from harness.x86.run import EndKind
 from harness.x86.tables import EntryReader
-from harness.x86.terms import const, number, simplify
+from harness.x86.terms import const, number, simplify, variables
 from models.modes import CR0_WP, EFER_NXE
 from models.paging import Access as Kind
 from models.paging import Paging, walk
 
+UPPER_HALF = "upper_half"
+"""Part of the name of each symbol for an upper half that the manual leaves undefined."""
 ACCESSED_AND_DIRTY = 0x60
 """Bits 5 and 6 of a paging-structure entry: the CPU sets them whenever it likes (SDM 3A 4.8)."""
 
@@ -36,15 +38,34 @@ class Translated(Path):
             maxphyaddr=features.maxphyaddr,
         )
 
-    def translate(self, linear: z3.BitVecRef, size: int, access: Kind) -> None:
-        """Make sure that the access reaches the physical address equal to the linear one."""
+    def translate(self, linear: z3.BitVecRef, size: int, access: Kind) -> z3.BitVecRef:
+        """Make sure that the access reaches the physical address equal to the linear one.
+
+        Gives the address back, maybe as a simpler term.
+        """
         if not self.cpu.paging or self._in_image(linear, size):
-            return
+            return linear
         pages_may_differ = size > 1 and self.possible(
             z3.UGT(linear & (PAGE - 1), const(PAGE - size))
         )
         for byte in (0, size - 1) if pages_may_differ else (0,):
             self._walk(simplify(linear + byte), access)
+        return self._settle(linear)
+
+    def _settle(self, linear: z3.BitVecRef) -> z3.BitVecRef:
+        """Write 0 for undefined upper halves in the address that can only be 0 on this path."""
+        prover, path = self.environment.prover, self.cpu.path
+        zeros = [
+            (symbol, const(0, 32))
+            for name, symbol in sorted(variables(linear).items())
+            if UPPER_HALF in name and prover.holds(path, symbol == 0)
+        ]
+        if not zeros:
+            return linear
+        normal, values = self.environment.base.normal, self.registers.values
+        for name, value in values.items():
+            values[name] = normal(simplify(z3.substitute(value, *zeros)))
+        return normal(simplify(z3.substitute(linear, *zeros)))
 
     def _in_image(self, linear: z3.BitVecRef, size: int) -> bool:
         """The access lies in the image, and the image is known to be mapped to itself."""
@@ -53,6 +74,7 @@ class Translated(Path):
     def _walk(self, linear: z3.BitVecRef, access: Kind) -> None:
         if not self.cpu.tables_fresh:
             raise self.refuse("an access outside the image after a store that may change a table")
+        before = self.cpu.path
         if number(linear) is None and self.environment.base.offset_of(linear) is None:
             limit = self._identity_limit()
             if limit is not None:
@@ -68,6 +90,8 @@ class Translated(Path):
             EndKind.STRAY,
             f"{access.value} at an address that is mapped elsewhere",
         )
+        if self.cpu.identity_slots is None and self.cpu.path is not before:
+            self.map_image(flushed=False)  # some inputs went to path ends: it may hold for the rest
 
     def _identity_limit(self) -> int | None:
         """The power of two below which every address is mapped to itself and above which none is.

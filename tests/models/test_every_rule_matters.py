@@ -55,7 +55,7 @@ EQUIVALENT: dict[ModuleType, dict[str, str]] = {
     }
 }
 
-SWAPPED_CALLS = {"UGT": "UGE", "ULT": "ULE", "ULE": "ULT", "Or": "And", "And": "Or"}
+SWAPPED_CALLS = {"UGT": "UGE", "UGE": "UGT", "ULT": "ULE", "ULE": "ULT", "Or": "And", "And": "Or"}
 SWAPPED_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 SWAPPED_OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,

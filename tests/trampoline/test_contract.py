@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from trampoline.contract import ContractError, load_contract
+from trampoline.contract import Claim, ContractError, load_contract
 
 SHIPPED = Path("trampoline/multikernel/contract.toml")
 
@@ -28,7 +29,11 @@ def load_edited(tmp_path: Path, old: str, new: str) -> str:
 
 KERNEL_KEY = 'kernel = "kernel_phys_addr"'
 STATUS_SCRATCH = 'start = "trampoline_status_bsp"\nsize = 4'
-REFUSED = "refused = { kernel = 0xE0000001, boot_params = 0xE0000002 }"
+REFUSED = "refused = { kernel = 0xE0000001, boot_params = 0xE0000002, cpu = 0xE0000003 }"
+STACK_START = '[stack]\nstart = "trampoline_stack_bsp"\n'
+STACK = STACK_START + 'end = "trampoline_stack_bsp_end"\n'
+SECOND_GDT_END = 'end = "gdt_bsp_64_end"\n'
+CPU = "maxphyaddr = [36, 52]"
 FIRST_EXPECTED = '[expected.paths]\nverdict = "PROVED"'
 
 MISTAKES = [
@@ -43,7 +48,8 @@ MISTAKES = [
     ("schema = 1", "schema = 2", "schema: 2 is wrong; give 1, the version of this schema."),
     ("schema = 1", "", "schema: missing; give 1, the version of this schema."),
     ("schema = 1", "schema = 1\nbanana = 3", "banana: unknown key; known: schema, name, summary, "
-     "image, entry, base, mailbox, tables, scratch, status, kernel, boot_params, cpu, expected."),
+     "image, entry, base, mailbox, tables, stack, gdt, scratch, status, kernel, boot_params, cpu, "
+     "expected."),
     ('name = "multikernel"', 'name = "a b"', 'name: "a b" is wrong; give the trampoline\'s name: '
      "letters, digits, _ and -."),
     ('source = "trampoline.S"', 'source = "a.S"\nobject = "a.o"',
@@ -55,8 +61,15 @@ MISTAKES = [
      "missing; give the image's first and end symbol, as [\"first\", \"end\"]."),
     ("assume = []", 'assume = ["warm"]', '[entry] assume item 1: "warm" is wrong; give a list of '
      'entry assumptions, known: "upper-halves-zero".'),
-    ('assume = ["long-mode"]', 'assume = "long-mode"', '[cpu] assume: "long-mode" is wrong; give '
+    (CPU, CPU + '\nassume = "long-mode"', '[cpu] assume: "long-mode" is wrong; give '
      'a list of CPU assumptions, known: "long-mode".'),
+    (STACK, "[stack]\n", "[stack] start: missing; give the symbol of the stack's lowest byte. "
+     "(1 more after this one.)"),
+    (STACK, STACK_START, "[stack] end: missing; give the symbol behind the stack's highest byte."),
+    (STACK, STACK_START + "size = 0x1000\n", "[stack] size: unknown key; known: start, end. "
+     "(1 more after this one.)"),
+    (STACK, STACK_START + "end = 0x1000\n", "[stack] end: 0x1000 is wrong; give the symbol behind "
+     "the stack's highest byte."),
     ("lowest = 0x1000", "lowest = 0x1001", "[base] lowest: 0x1001 is wrong; give the lowest base: "
      "a multiple of 0x1000 below 0x100000."),
     ("lowest = 0x1000", "lowest = true", "[base] lowest: True is wrong; give the lowest base: "
@@ -72,10 +85,22 @@ MISTAKES = [
      "wrong; give the number of bytes, at least 1."),
     ("started = 0xA5A5A5A5", "started = 0x1A5A5A5A5", "[status] started: 0x1a5a5a5a5 is wrong; "
      'give the 32-bit value that says "the CPU runs".'),
+    (SECOND_GDT_END, "", "[[gdt]] no. 2 end: missing; give the symbol behind the table's last "
+     "byte."),
+    (SECOND_GDT_END, "end = 7\n", "[[gdt]] no. 2 end: 7 is wrong; give the symbol behind the "
+     "table's last byte."),
+    (SECOND_GDT_END, SECOND_GDT_END + "size = 8\n", "[[gdt]] no. 2 size: unknown key; known: "
+     "start, end."),
     (REFUSED, "refused = { kernel = 1 }", "[status] refused boot_params: missing; give the "
      "32-bit value for a refused boot_params address."),
-    (REFUSED, "refused = { kernel = 1, boot_params = 1 }",
-     "[status]: started and the two values in refused must differ."),
+    (REFUSED, "refused = { kernel = 1, boot_params = 2, cpu = true }", "[status] refused cpu: True "
+     "is wrong; give the 32-bit value for a CPU without long mode."),
+    (REFUSED, "refused = { kernel = 1, boot_params = 2, disk = 3 }", "[status] refused disk: "
+     "unknown key; known: kernel, boot_params, cpu."),
+    *((REFUSED, f"refused = {{ kernel = 1, {others} }}",
+       "[status]: started and the values in refused must differ.")
+      for others in ("boot_params = 1", "boot_params = 2, cpu = 1", "boot_params = 2, cpu = 2",
+                     "boot_params = 2, cpu = 0xA5A5A5A5", "boot_params = 0xA5A5A5A5")),
     ("size_max = 0x40000000", "size_max = 0", "[kernel] size_max: 0 is wrong; give the largest "
      "kernel in bytes: 1 to 0xFFFFFFFF."),
     ("maxphyaddr = [36, 52]", "maxphyaddr = [32, 52]", "[cpu] maxphyaddr item 1: 32 is wrong; "
@@ -89,10 +114,14 @@ MISTAKES = [
     (FIRST_EXPECTED, '[expected.paths]\nverdict = "MAYBE"', '[expected.paths] verdict: "MAYBE" is '
      'wrong; give "PROVED" or "REFUTED".'),
     ("[expected.paths]", "[expected.path]", "[expected.path]: unknown claim; known: 'paths', "
-     "'hand_off', 'kernel_identity_map', 'boot_params_identity_map' or 'image_identity_map'."),
+     "'hand_off', 'kernel_identity_map', 'boot_params_identity_map', 'image_identity_map', "
+     "'no_fault', 'footprint', 'untouched', 'stack', 'code', 'determined', 'descriptor_tables' or "
+     "'status_word'."),
+    (FIRST_EXPECTED, FIRST_EXPECTED + '\nevidence = "SEEN"', '[expected.paths] evidence: "SEEN" is '
+     'wrong; give what the replay of a refutation gives: "CONFIRMED" or "NOT REPLAYABLE".'),
     ("[mailbox]", "[letterbox]", "letterbox: unknown key; known: schema, name, summary, image, "
-     "entry, base, mailbox, tables, scratch, status, kernel, boot_params, cpu, expected. "
-     "(1 more after this one.)"),
+     "entry, base, mailbox, tables, stack, gdt, scratch, status, kernel, boot_params, cpu, "
+     "expected. (1 more after this one.)"),
 ]  # fmt: skip
 
 
@@ -125,27 +154,55 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         load_contract(path)
 
 
-def test_the_shipped_contracts_state_what_they_assume() -> None:
+def test_the_shipped_contracts_assume_nothing_of_registers_and_cpu() -> None:
     rfc = load_contract(Path("trampoline/multikernel_rfc/contract.toml"))
     hardened = load_contract(SHIPPED)
-    assert rfc.entry.assume == ("upper-halves-zero",)
-    assert hardened.entry.assume == ()
     assert rfc.status.refused is None
     assert hardened.status.refused is not None
-    assert {expected.verdict for expected in hardened.expected.values()} == {"PROVED"}
+    assert hardened.status.refused.values == (0xE0000001, 0xE0000002, 0xE0000003)
     for contract in (rfc, hardened):
-        assert contract.cpu.assume == ("long-mode",)
+        assert contract.entry.assume == contract.cpu.assume == ()
         assert contract.cpu.maxphyaddr == (36, 52)
         assert (contract.base.lowest, contract.base.limit) == (0x1000, 0xA0000)
+        assert contract.stack is not None
+        assert contract.stack.start == "trampoline_stack_bsp"
+        assert [gdt.start for gdt in contract.gdt] == ["tgdt_bsp", "gdt_bsp_64"]
+
+
+def test_every_claim_has_a_golden_verdict_in_both_shipped_contracts() -> None:
+    """On one all are PROVED, on the other 10 findings stand; each is confirmed by its replay."""
+    rfc = load_contract(Path("trampoline/multikernel_rfc/contract.toml"))
+    hardened = load_contract(SHIPPED)
+    assert set(rfc.expected) == set(hardened.expected) == set(get_args(Claim))
+    assert {expected.verdict for expected in hardened.expected.values()} == {"PROVED"}
+    refuted = [expected for expected in rfc.expected.values() if expected.verdict == "REFUTED"]
+    assert {expected.finding for expected in refuted} == {f"MKRFC-{n}" for n in range(1, 11)}
+    assert {claim for claim, expected in rfc.expected.items() if expected.verdict == "PROVED"} == {
+        "paths", "code", "status_word",
+    }  # fmt: skip
 
 
 def test_a_contract_without_optional_parts_loads(tmp_path: Path) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
-    head, rest = text.split("# An earlier start", 1)
+    head, rest = text.split("[stack]", 1)
     status = rest[rest.index("[status]") : rest.index("[expected.paths]")]
     path = tmp_path / "contract.toml"
     path.write_text(head + status.replace(REFUSED, ""), encoding="utf-8")
     contract = load_contract(path)
-    assert contract.scratch == ()
+    assert contract.stack is None
+    assert contract.gdt == contract.scratch == ()
     assert contract.expected == {}
     assert contract.path == path
+
+
+def test_a_refutation_is_replayed_unless_the_contract_says_that_it_cannot_be(
+    tmp_path: Path,
+) -> None:
+    refuted = '[expected.paths]\nverdict = "REFUTED"\nfinding = "A-1"'
+    text = SHIPPED.read_text(encoding="utf-8")
+    path = tmp_path / "contract.toml"
+    path.write_text(text.replace(FIRST_EXPECTED, refuted), encoding="utf-8")
+    assert load_contract(path).expected["paths"].evidence == "CONFIRMED"
+    unseen = f'{refuted}\nevidence = "NOT REPLAYABLE"'
+    path.write_text(text.replace(FIRST_EXPECTED, unseen), encoding="utf-8")
+    assert load_contract(path).expected["paths"].evidence == "NOT REPLAYABLE"

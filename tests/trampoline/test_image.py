@@ -213,6 +213,38 @@ def test_scratch_bytes_outside_the_image_are_named(
     assert folder.refusal(scratch=scratch) == sentence
 
 
+STACK = '[stack]\nstart = "{start}"\nend = "{end}"'
+FIRST_GDT = '[[gdt]]\nstart = "status"\nend = "tables"\n'
+GDT = FIRST_GDT + '[[gdt]]\nstart = "{start}"\nend = "{end}"'
+
+WRONG_PARTS = [
+    *(
+        (part.format(start=start, end=end), f"contract.toml: {key} {problem}")
+        for part, key in ((STACK, "[stack]"), (GDT, "[[gdt]] no. 2"))
+        for start, end, problem in (
+            ("none", "tables", "start: the image has no symbol none; define it or name another."),
+            ("status", "none", "end: the image has no symbol none; define it or name another."),
+            ("tables", "status", "end: status is not behind tables."),
+            ("status", "status", "end: status is not behind status."),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("part", "sentence"), WRONG_PARTS)
+def test_a_stack_or_gdt_that_is_no_part_of_the_image_is_named(
+    folder: Folder, part: str, sentence: str
+) -> None:
+    folder.source()
+    assert folder.refusal(scratch=part) == sentence
+
+
+@pytest.mark.parametrize("part", [STACK, GDT])
+def test_a_stack_or_gdt_may_reach_to_the_images_end(folder: Folder, part: str) -> None:
+    folder.source()
+    assert folder.load(scratch=part.format(start="entry", end="tables_end"))
+
+
 def test_scratch_bytes_up_to_the_end_of_the_image_are_allowed(folder: Folder) -> None:
     folder.source()
     folder.load(scratch=SCRATCH.format(start="tables", rest="offset = 4095\nsize = 1"))

@@ -78,15 +78,25 @@ def test_mailbox_status_stack_and_tables_are_empty(image: Image) -> None:
     assert not any(between(image, "trampoline_status_bsp", "pgtable_extra_bsp_end"))
 
 
+# A GDT's limit is the offset of its last byte: MKRFC-7 is that the posted ones are one too large.
+LIMITS = {"multikernel_rfc": (32, 48), "multikernel": (31, 47)}
+# The CPU sets bit 0 of a descriptor's type, accessed, when it loads one that has it clear.
+FRESH, ACCESSED = 0, 1 << 40
+
+
 def test_the_first_gdt_holds_flat_32_bit_64_bit_and_data_segments(image: Image) -> None:
+    limit, _ = LIMITS[image.name]
     assert between(image, "tgdt_bsp", "tgdt_bsp_end") == struct.pack(
-        "<HIH3Q", 32, 0, 0, 0x00CF9B000000FFFF, 0x00AF9B000000FFFF, 0x00CF93000000FFFF
+        "<HIH3Q", limit, 0, 0, 0x00CF9B000000FFFF, 0x00AF9B000000FFFF, 0x00CF93000000FFFF
     )
 
 
 def test_the_second_gdt_holds_what_the_kernel_is_entered_with(image: Image) -> None:
+    _, limit = LIMITS[image.name]
+    flag = {"multikernel_rfc": FRESH, "multikernel": ACCESSED}[image.name]
+    code, data, tss = 0x00AF9A000000FFFF | flag, 0x00CF92000000FFFF | flag, 0x0080890000000000
     assert between(image, "gdt_bsp_64", "gdt_bsp_64_end") == struct.pack(
-        "<HIH5Q", 48, 0, 0, 0, 0x00AF9A000000FFFF, 0x00CF92000000FFFF, 0x0080890000000000, 0
+        "<HIH5Q", limit, 0, 0, 0, code, data, tss, 0
     )
 
 
@@ -121,5 +131,6 @@ def test_the_status_values_in_the_contract_are_those_in_the_source() -> None:
     assert contract.status.refused is not None
     assert contract.status.refused.kernel == defined["STATUS_REFUSED_KERNEL"]
     assert contract.status.refused.boot_params == defined["STATUS_REFUSED_BOOT_PARAMS"]
+    assert contract.status.refused.cpu == defined["STATUS_REFUSED_CPU"]
     assert contract.kernel.size_max == defined["KERNEL_SIZE_MAX"]
     assert contract.boot_params.size == defined["BOOT_PARAMS_SIZE"]

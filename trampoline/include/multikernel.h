@@ -7,8 +7,9 @@
 
 /* Values of trampoline_status_bsp. Those with 0xE at the top end the attempt. */
 #define STATUS_STARTED			0xA5A5A5A5	/* the target CPU runs */
-#define STATUS_REFUSED_KERNEL		0xE0000001	/* no table can map the kernel to itself */
+#define STATUS_REFUSED_KERNEL		0xE0000001	/* the kernel cannot be mapped, or meets the image */
 #define STATUS_REFUSED_BOOT_PARAMS	0xE0000002	/* the same for boot_params */
+#define STATUS_REFUSED_CPU		0xE0000003	/* the CPU has no long mode */
 
 /* Bytes that the kernel finds mapped from its address on; init_size must not exceed them. */
 #define KERNEL_SIZE_MAX			0x40000000

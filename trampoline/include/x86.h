@@ -17,6 +17,9 @@
 #define EFER_LME_BIT		8		/* long mode takes effect with CR0.PG */
 
 /* Address widths: SDM vol. 2A, CPUID; MAXPHYADDR is in AL. */
+#define CPUID_EXTENDED		0x80000000	/* EAX: the highest extended leaf */
+#define CPUID_FEATURES		0x80000001
+#define CPUID_LM_BIT		29		/* in EDX: long mode */
 #define CPUID_ADDRESS_SIZES	0x80000008
 /*
  * With 4-level paging a linear address has 48 bits and is sign-extended from bit 47

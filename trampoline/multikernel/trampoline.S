@@ -7,7 +7,12 @@
  * MKRFC-2  only the GiB that the kernel starts in was mapped, not the kernel to its end
  * MKRFC-3  boot_params at 4 GiB or above was not mapped
  * MKRFC-4  the stack pointer stayed relative to the image in flat 32-bit code
- * MKRFC-5  64-bit code used upper register halves that a mode switch leaves undefined
+ * MKRFC-5  64-bit code used upper register halves that a mode switch leaves undefined, and the
+ *          direction flag was taken for clear
+ * MKRFC-7  the limits of both GDTs were one too large
+ * MKRFC-8  a CPU without long mode, or an address beyond what can be mapped, ended in a fault
+ * MKRFC-9  writes left the area that each start builds anew
+ * MKRFC-10 a kernel that meets the image was entered, though damaged
  *
  * The host copies the image to a page below 1 MiB (the base), writes the two mailbox words and
  * sends INIT-SIPI-SIPI. The target CPU starts at offset 0 in real mode and leaves for the kernel
@@ -45,7 +50,15 @@ trampoline_data_bsp:
 
 	movl	$STATUS_STARTED, OFF(trampoline_status_bsp)
 
-	/* No check of CPU features: the host's CPUs are taken to be alike. */
+	/* MKRFC-8: a CPU without long mode is refused while that is still possible. */
+	movl	$CPUID_EXTENDED, %eax
+	cpuid
+	cmpl	$CPUID_FEATURES, %eax
+	jb	refuse_cpu
+	movl	$CPUID_FEATURES, %eax
+	cpuid
+	btl	$CPUID_LM_BIT, %edx
+	jnc	refuse_cpu
 
 	xorl	%esi, %esi
 	movw	%cs, %si
@@ -65,6 +78,11 @@ trampoline_data_bsp:
 	movw	$CR0_PE, %ax
 	lmsw	%ax
 	ljmpl	*OFF(startup_32_vector_bsp)
+
+refuse_cpu:
+	movl	$STATUS_REFUSED_CPU, OFF(trampoline_status_bsp)
+1:	hlt					/* interrupts are off: for good */
+	jmp	1b
 
 	.code32
 	.balign	4
@@ -90,6 +108,7 @@ startup_32_bsp:
 	leal	TABLE(0)(%esi), %edi
 	xorl	%eax, %eax
 	movl	$((6 + EXTRA_TABLES) * PAGE_SIZE / 4), %ecx
+	cld					/* MKRFC-5 */
 	rep stosl
 
 	/* PML4[0] names the PDPT, PDPT[0..3] the four page directories. */
@@ -182,7 +201,8 @@ startup_64_bsp:
 
 /*
  * RAX := the last byte of the range of RAX + 1 bytes at RDI, cut off at R13. Does not return if
- * the range cannot be mapped to itself; EBX then goes into the status word. Clobbers RCX.
+ * the range cannot be mapped to itself or meets the image; EBX then goes into the status word.
+ * Clobbers RCX.
  */
 last_byte:
 	cmpq	%r13, %rdi
@@ -193,6 +213,14 @@ last_byte:
 	movq	%rax, %rcx
 	shrq	$IDENTITY_BITS, %rcx
 	jnz	refuse				/* ends beyond what 4 levels map to itself */
+	/* MKRFC-10: the range begins below the image's end and ends at or above its start. */
+	leaq	OFF(pgtable_extra_bsp_end)(%rsi), %rcx
+	cmpq	%rcx, %rdi
+	setb	%cl
+	cmpq	%rsi, %rax
+	setae	%ch
+	testb	%cl, %ch
+	jnz	refuse
 	ret
 
 refuse:
@@ -263,7 +291,7 @@ tidt_bsp:
 	.balign	8, 0
 	.globl	tgdt_bsp, tgdt_bsp_end
 tgdt_bsp:
-	.short	tgdt_bsp_end - tgdt_bsp
+	.short	tgdt_bsp_end - tgdt_bsp - 1	/* MKRFC-7: the last valid offset */
 	.long	0
 	.short	0
 	.quad	DESC_CODE32
@@ -275,12 +303,13 @@ tgdt_bsp_end:
 	.balign	8, 0
 	.globl	gdt_bsp_64, gdt_bsp_64_end
 gdt_bsp_64:
-	.short	gdt_bsp_64_end - gdt_bsp_64
+	.short	gdt_bsp_64_end - gdt_bsp_64 - 1	/* MKRFC-7 */
 	.long	0
 	.short	0
 	.quad	0
-	.quad	DESC_CODE64_FRESH
-	.quad	DESC_DATA_FRESH
+	/* MKRFC-9: marked as accessed, so that the CPU need not write here. */
+	.quad	DESC_CODE64
+	.quad	DESC_DATA
 	.quad	DESC_TSS_LOW
 	.quad	DESC_TSS_HIGH
 gdt_bsp_64_end:

@@ -8,6 +8,7 @@ import logging
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from rich.table import Table
 
 from harness.qemu.bench import replay_ms
 from harness.qemu.job import Job
+from harness.record import ClaimRecord
 from harness.x86.execute import execute
 from trampoline.contract import Contract, load_contract
 from trampoline.image import Image, load_image
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+WIDE = Path(__file__).resolve().parent / "wide"
 BASE = 0x90000
 GIB = 1 << 30
 STEPS_MAX = 60_000  # of stock angr, per part
@@ -69,8 +72,30 @@ def main() -> None:
     seconds = time.perf_counter() - started
     state = "" if result.returncode == 0 else f" (exit code {result.returncode})"
     table.add_row("pytest proofs/, both variants", f"{seconds:.1f} s{state}", "60 s")
+    small, large = (_wide(gib) for gib in (4, 512))
+    for what, one, other in zip(("execution", "solving"), small, large, strict=True):
+        ratio = f"{one:.2f} s, {other:.2f} s: x {other / one:.2f}"
+        table.add_row(f"mapping 4 GiB or 512 GiB: {what}", ratio, "x 1.2")
     console.print(table)
     _print_stock(console, shipped[-1], images[shipped[-1].name], own)
+
+
+def _wide(gib: int) -> tuple[float, float]:
+    """Seconds to execute a trampoline that maps so many GiB, and to decide all claims on it."""
+    path = WIDE / f"wide{gib}.toml"
+    contract = load_contract(path)
+    image = load_image(contract)
+    execution = _median(lambda: execute(contract, image))
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pytest", "-q", "proofs/", "--trampoline", str(path)]
+        command += ["--out", folder, "-k", contract.name]
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+        records = [
+            ClaimRecord.model_validate_json(file.read_bytes())
+            for file in Path(folder).glob(f"{contract.name}.*.json")
+        ]
+    solving = sum(obligation.seconds for record in records for obligation in record.obligations)
+    return execution, solving
 
 
 def _median(action: Callable[[], object]) -> float:

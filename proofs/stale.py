@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""That no TLB can hold a translation other than the tables': shared by the identity map claims."""
+
+from __future__ import annotations
+
+import z3
+
+from harness.solve.obligation import Obligation
+from harness.x86.run import Access, PathEnd
+from harness.x86.terms import index_symbol
+from proofs.subject import ACCESSED_AND_DIRTY, Subject
+
+
+def no_stale_translation(subject: Subject) -> list[Obligation]:
+    """Stores to tables in use change no entry that was present: a TLB may still hold it."""
+    all_tables = [
+        subject.about(
+            f"{subject.of(end)}: all tables are known",
+            end,
+            {
+                "every walk stays in the contract's [tables]": (
+                    subject.address_map(end).within(subject.tables)
+                )
+            },
+        )
+        for end in subject.hand_offs
+    ]
+    return all_tables + [
+        subject.about(
+            f"{subject.of(end)}: no stale translation after table store {number}",
+            end,
+            {
+                f"the store at {access.instruction:#x} changes no present entry": (
+                    _keeps_translations(end, access)
+                )
+            },
+        )
+        for end in subject.hand_offs
+        for number, access in enumerate(_table_stores(subject, end), start=1)
+    ]
+
+
+def _table_stores(subject: Subject, end: PathEnd) -> list[Access]:
+    """The stores, made while paging is on, that may reach page tables."""
+    result = []
+    for access in subject.writes(end):
+        pages = _pages(end, access)
+        apart = pages is not None and not any(page in subject.tables for page in pages)
+        if access.paged and not apart:
+            result.append(access)
+    return result
+
+
+def _keeps_translations(end: PathEnd, access: Access) -> z3.BoolRef:
+    """The store changes no present paging-structure entry.
+
+    Only accessed and dirty flags may change. The CPU may hold the old entry in a TLB. A store that
+    is not aligned reaches two entries.
+    """
+    memory = end.memory.before(access.records)
+    after = end.memory.before(access.records + 1)
+    first = access.linear + index_symbol * access.stride
+    entries = {z3.simplify(byte & -8) for byte in (first, first + (access.size - 1))}
+    kept = []
+    for entry in entries:
+        old, new = (m.read(entry, 8, pages=_pages(end, access)) for m in (memory, after))
+        same = (old ^ new) & ~ACCESSED_AND_DIRTY == 0
+        kept.append(z3.Or(old & 1 == 0, same))
+    return z3.Implies(z3.ULT(index_symbol, access.count), z3.And(*kept))
+
+
+def _pages(end: PathEnd, access: Access) -> frozenset[int] | None:
+    return end.memory.records[access.records].pages

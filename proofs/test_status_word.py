@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Claim 8: the status word."""
+
+from __future__ import annotations
+
+import z3
+
+from harness.solve.obligation import Obligation
+from harness.x86.run import Access, EndKind, PathEnd
+from harness.x86.terms import index_symbol
+from proofs.prove import Prove
+from proofs.subject import Subject
+
+SIZE = 4
+"""Bytes of the status word."""
+
+
+def test_status_word(subject: Subject, prove: Prove) -> None:
+    """The status word says `started` before the mailbox is read and until the jump, or until it
+    names a refusal, and then the CPU is parked; nothing else is ever written to it, or to a part of
+    it."""
+    prove("status_word", *(_of_path(subject, end) for end in subject.decided))
+
+
+def _of_path(subject: Subject, end: PathEnd) -> Obligation:
+    status = subject.contract.status
+    refused = status.refused.values if status.refused is not None else ()
+    goals = {}
+    for number, access in enumerate(end.accesses, start=1):
+        name = f"access {number} at {access.instruction:#x}"
+        if access.kind == "load" and _reads_mailbox(subject, access):
+            now = subject.status_word(end, access.records)
+            goals[f"{name} reads the mailbox after `started`"] = now == status.started
+        writes = access.kind in ("store", "accessed")
+        if writes and (goal := _writes_well(subject, end, access, refused)) is not None:
+            goals[f"{name} writes a whole status or none"] = goal
+    last = subject.status_word(end)
+    if end.kind is EndKind.HAND_OFF:
+        goals["at the jump the word says `started`"] = last == status.started
+    if end.kind is EndKind.PARKED:
+        goals["the word names the refusal"] = z3.Or(*(last == value for value in refused))
+    return subject.about(
+        f"{subject.of(end)}: its status", end, goals or {"no mailbox is read": z3.BoolVal(True)}
+    )
+
+
+def _reads_mailbox(subject: Subject, access: Access) -> bool:
+    """The access may read a mailbox word: it does unless it is known to lie elsewhere."""
+    offset = z3.simplify(access.linear - subject.base)
+    if not z3.is_bv_value(offset):
+        return True
+    mailbox, first = subject.contract.mailbox, offset.as_long()
+    words = (subject.image.symbols[symbol] for symbol in (mailbox.kernel, mailbox.boot_params))
+    return any(word - access.size < first < word + 8 for word in words)
+
+
+def _writes_well(
+    subject: Subject, end: PathEnd, access: Access, refused: tuple[int, ...]
+) -> z3.BoolRef | None:
+    """The store misses the word, or writes all of it with a value that means something.
+
+    None where it is known to miss.
+    """
+    status, word = subject.contract.status, subject.base + subject.status_offset
+    start = end.memory.base.offset_of(access.linear)
+    length = access.stride * (access.count - 1) + access.size
+    if start is not None and not (
+        start < subject.status_offset + SIZE and subject.status_offset < start + length
+    ):
+        return None
+    first = access.linear + index_symbol * access.stride
+    misses = z3.And(z3.UGE(first - word, SIZE), z3.UGE(word - first, access.size))
+    means = z3.BoolVal(False)
+    if access.size == SIZE and access.kind == "store":
+        values = (status.started, *refused)
+        means = z3.And(first == word, z3.Or(*(access.value == value for value in values)))
+    return z3.Implies(z3.ULT(index_symbol, access.count), z3.Or(misses, means))
