@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Evidence(StrEnum):
@@ -38,7 +38,10 @@ class ObligationRecord(_Record):
 
 
 class StepRecord(_Record):
-    """One stretch of the path that the witness takes: `count` executions of one source line."""
+    """One instruction of the path that the witness takes, `count` times, and what it changes.
+
+    A loop may be one step; the end of the path is one of count 0.
+    """
 
     offset: str  # byte offset in the image
     mode: str
@@ -46,6 +49,7 @@ class StepRecord(_Record):
     source: str  # file:line, or ""
     instruction: str
     count: int = 1
+    changes: tuple[str, ...] = ()  # registers, mode, memory; at the end what is violated
 
 
 class ReplayRecord(_Record):
@@ -65,6 +69,28 @@ class WitnessRecord(_Record):
     end: str  # how the path ends
     path: tuple[StepRecord, ...]
     replay: ReplayRecord
+
+
+class OutsideRecord(_Record):
+    """A part of the inputs in which none is safe, and one input of it."""
+
+    box: str  # in words
+    example: dict[str, str]
+
+
+class SafeSetRecord(_Record):
+    """The inputs for which a claim holds. The parts together are all inputs, and do not overlap.
+
+    `sentence` says what is inside. `inside`: proved to hold; `outside`: proved that it holds for no
+    input; `unknown`: neither, empty where the set is exact.
+    """
+
+    exact: bool
+    sentence: str
+    inside: tuple[str, ...]  # each part in words
+    outside: tuple[OutsideRecord, ...]
+    unknown: tuple[str, ...]
+    seconds: float
 
 
 class SamplesRecord(_Record):
@@ -100,6 +126,7 @@ class ClaimRecord(_Record):
     bases: tuple[str, str]
     paths: tuple[str, ...]  # how each path of the run ends
     not_reached: tuple[str, ...]  # instructions of the image that no path executes
+    safe_set: SafeSetRecord | None = None
 
     @property
     def evidence(self) -> str:

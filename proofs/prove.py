@@ -24,6 +24,7 @@ from proofs.subject import Subject
 
 Progress = Callable[[str], None]
 MIB = 1 << 20
+HOST_CHOOSES = ("kernel_phys_addr", "boot_params_phys_addr", "kernel_size")
 DEFAULT_BASE = 0x90000
 
 
@@ -62,8 +63,10 @@ class Court:
         verdicts += [Verdict.INCOMPLETE] if self.subject.run.lost else []
         verdict = worst(verdicts)
         witness, samples = None, None
-        if verdict is Verdict.REFUTED:
-            witness = self._witness(claim, obligations, results)
+        nearest = self._nearest(obligations, results)
+        if verdict is Verdict.REFUTED and nearest is not None:
+            results.sort(key=lambda result: result is not nearest[1])  # what is shown comes first
+            witness = self._witness(claim, nearest[0], nearest[2])
         elif verdict is Verdict.PROVED:
             samples = self.samples
         return self._record(
@@ -118,29 +121,37 @@ class Court:
             self.subject.maxphyaddr == self._phys_bits,
         )
 
-    def _witness(
-        self, claim: str, obligations: tuple[Obligation, ...], results: list[Result]
-    ) -> WitnessRecord:
-        """The witness that is nearest to everyday inputs, and its replay."""
-        self._progress(f"{claim}: replaying the witness in QEMU")
+    def _nearest(
+        self, obligations: tuple[Obligation, ...], results: list[Result]
+    ) -> tuple[Obligation, Result, Witness] | None:
+        """The refuted obligation whose witness is nearest to everyday inputs."""
         refuted = [
-            (result.witness, obligation)
+            (obligation, result, result.witness)
             for obligation, result in zip(obligations, results, strict=True)
             if result.witness is not None
         ]
-        witness, obligation = min(refuted, key=lambda pair: self._distance(pair[0]))
+        return min(refuted, key=lambda found: self._distance(found[2]), default=None)
+
+    def _witness(self, claim: str, obligation: Obligation, witness: Witness) -> WitnessRecord:
+        """The witness for people, and its replay."""
+        self._progress(f"{claim}: replaying the witness in QEMU")
         replay = show(self.subject.contract, self._predictor, self._machines, obligation, witness)
         path = self._predictor.predict_witness(witness).end
-        values = {k: v for k, v in witness.values.items() if v and k not in (*QEMU_CPU, VECTOR)}
+        shown = {
+            name: value
+            for name, value in witness.values.items()
+            if name in HOST_CHOOSES or value != self._defaults.get(name, 0)
+        }
+        shown.pop(VECTOR, None)
         return WitnessRecord(
             inputs={
                 "base": f"{witness.values[VECTOR] << 12:#x}",
-                **{name: f"{value:#x}" for name, value in values.items()},
+                **{name: f"{value:#x}" for name, value in shown.items()},
                 **{f"byte at {a:#x}": f"{b:#x}" for a, b in sorted(witness.entry_bytes.items())},
             },
             violated=witness.violated,
             end=f"{path.kind.value}" + (f": {path.detail}" if path.detail else ""),
-            path=story(self.subject.image, path),
+            path=story(self.subject.contract, self._predictor, witness, obligation),
             replay=replay,
         )
 

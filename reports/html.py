@@ -6,11 +6,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from harness.record import ClaimRecord, ReplayRecord
+from harness.record import ClaimRecord, Evidence, ReplayRecord, StepRecord
 from reports import summary
 from reports.files import write_atomically
 
@@ -30,6 +31,7 @@ class Section:
     """What the page says of one trampoline."""
 
     name: str
+    counts: str
     records: tuple[ClaimRecord, ...]
     summaries: tuple[Fact, ...]
     bases: tuple[Fact, ...]
@@ -63,14 +65,20 @@ def render_page(records: Iterable[ClaimRecord]) -> str:
             headline=summary.headline(ordered),
             summary_line=summary.summary_line(ordered),
             last_line=summary.last_line(ordered),
+            findings=summary.findings(ordered),
             sections=[_section(name, group) for name, group in summary.by_trampoline(ordered)],
         )
     )
 
 
 def compare(replay: ReplayRecord) -> list[Row]:
-    """Prediction and observation side by side, in the prediction's order."""
+    """Prediction and observation side by side, in the prediction's order.
+
+    A prediction may allow several outcomes: then a confirmed one is written otherwise, no more.
+    """
     rows = []
+    confirmed = replay.evidence is Evidence.CONFIRMED
+    differs = "allowed by the prediction" if confirmed else "differs"
     for name in dict.fromkeys((*replay.predicted, *replay.observed)):
         predicted, observed = replay.predicted.get(name), replay.observed.get(name)
         if observed is None:
@@ -78,9 +86,14 @@ def compare(replay: ReplayRecord) -> list[Row]:
         elif predicted is None:
             mark = "not predicted"
         else:
-            mark = "" if predicted == observed else "differs"
+            mark = "" if predicted == observed else differs
         rows.append(Row(name, predicted or "", observed or "", mark))
     return rows
+
+
+def by_mode(path: Sequence[StepRecord]) -> list[tuple[str, list[StepRecord]]]:
+    """Stretches of a path in one mode of the processor: (mode, its steps)."""
+    return [(mode, list(steps)) for mode, steps in groupby(path, key=lambda step: step.mode)]
 
 
 def _environment() -> Environment:
@@ -93,12 +106,16 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "anchor": lambda record: re.sub(r"[^\w.-]", "_", f"{record.trampoline}.{record.claim}"),
+        "by_mode": by_mode,
         "compare": compare,
         "evidence_tone": summary.evidence_tone,
         "evidence_words": summary.evidence_words,
+        "holds_for": summary.holds_for,
+        "name_of": summary.name_of,
         "seconds": summary.seconds,
         "verdict_tone": summary.verdict_tone,
         "verdict_words": summary.verdict_words,
+        "what_is_said": summary.what_is_said,
     }
     return environment
 
@@ -106,6 +123,7 @@ def _environment() -> Environment:
 def _section(name: str, records: Sequence[ClaimRecord]) -> Section:
     return Section(
         name=name,
+        counts=summary.counts(records),
         records=tuple(records),
         summaries=_facts(records, lambda record: (record.summary,)),
         bases=_facts(records, lambda record: (" to ".join(record.bases),)),

@@ -15,6 +15,14 @@ CLAIM_ORDER = (
     "kernel_identity_map",
     "boot_params_identity_map",
     "image_identity_map",
+    "no_fault",
+    "footprint",
+    "untouched",
+    "stack",
+    "code",
+    "determined",
+    "descriptor_tables",
+    "status_word",
 )
 
 
@@ -85,6 +93,29 @@ def evidence_tone(record: ClaimRecord) -> Tone:
     return Tone.GOOD if agreed else Tone.MUTED
 
 
+def findings(records: Iterable[ClaimRecord]) -> list[ClaimRecord]:
+    """The refuted claims, expected or not, in order."""
+    return [record for record in in_order(records) if record.verdict == "REFUTED"]
+
+
+def name_of(record: ClaimRecord) -> str:
+    """The finding's id, or trampoline and claim where there is none."""
+    return record.finding or f"{record.trampoline} {record.claim}"
+
+
+def what_is_said(record: ClaimRecord) -> str:
+    """What a finding is, or why a verdict is not the expected one; "" if nothing is to be said."""
+    return record.title if record.as_expected else record.reason or record.title
+
+
+def holds_for(record: ClaimRecord) -> str:
+    """The inputs for which a claim holds, in one line; "" if they were not looked for."""
+    if record.safe_set is None:
+        return ""
+    how = "holds for" if record.safe_set.exact else "holds at least for"
+    return f"{how}: {record.safe_set.sentence}"
+
+
 def seconds(value: float) -> str:
     """A time in seconds as the reports show it."""
     return "<0.01 s" if 0 < value < 0.01 else f"{value:.2f} s"
@@ -92,7 +123,7 @@ def seconds(value: float) -> str:
 
 def summary_line(records: Iterable[ClaimRecord]) -> str:
     """One line: per trampoline how many claims are proved, the findings, and what is amiss."""
-    parts = [f"{name}: {_counts(group)}" for name, group in by_trampoline(records)]
+    parts = [f"{name}: {counts(group)}" for name, group in by_trampoline(records)]
     return "; ".join(parts) or "no verdicts"
 
 
@@ -133,13 +164,14 @@ def _proved(records: Sequence[ClaimRecord]) -> int:
     return sum(record.verdict == "PROVED" and not is_contradicted(record) for record in records)
 
 
-def _counts(records: Sequence[ClaimRecord]) -> str:
+def counts(records: Sequence[ClaimRecord]) -> str:
+    """How many claims on one trampoline are proved, how many are findings, and what is amiss."""
     parts = [f"{_proved(records)} of {len(records)} PROVED"]
-    findings = sum(
+    expected = sum(
         verdict_tone(record) is Tone.KNOWN and not is_contradicted(record) for record in records
     )
-    if findings:
-        parts.append(f"{findings} expected finding{'s' if findings > 1 else ''}")
+    if expected:
+        parts.append(f"{expected} expected finding{'s' if expected > 1 else ''}")
     parts += [
         f"{record.claim} {record.verdict} ({_unexpected(record)})"
         for record in records

@@ -17,50 +17,52 @@ from reports.summary import (
     by_trampoline,
     evidence_tone,
     evidence_words,
+    holds_for,
     in_order,
     is_contradicted,
     last_line,
+    name_of,
     seconds,
     summary_line,
     verdict_tone,
     verdict_words,
+    what_is_said,
 )
 
 __all__ = ["last_line", "print_table"]
 
-HEADINGS = ("trampoline", "claim", "verdict", "time", "evidence")
+HEADINGS = ("claim", "verdict", "time", "evidence")
 GAP = 2  # columns of a terminal between two of the table
-EVIDENCE_WIDTH = 24  # below this the evidence would be folded into a ribbon
+INDENT = 2  # of a claim below its trampoline
+VERDICT_WIDTH = 20  # "REFUTED (MKRFC-12)" fits; what is longer is folded where room is short
+EVIDENCE_WIDTH = 16  # below this the evidence would be folded into a ribbon
 STYLES = {Tone.GOOD: "green", Tone.KNOWN: "yellow", Tone.BAD: "bold red", Tone.MUTED: "dim"}
+
+Row = tuple[Text, Text, Text, Text]
 
 
 def print_table(records: Iterable[ClaimRecord], console: Console) -> None:
-    """Print trampoline x claim, what the findings are, and the summary line.
+    """Print the claims on each trampoline, what the findings are, and the summary line.
 
     A terminal too narrow for the table gets a list. Elsewhere lines may be as long as they must be,
     as nothing there folds them. `last_line` is left to the caller: other output may come between.
     """
     ordered = in_order(records)
-    rows = [_cells(record) for record in ordered]
-    fixed = sum(
-        max(cell_len(cell.plain) for cell in (Text(heading), *column)) + GAP
-        for heading, *column in zip(HEADINGS[:-1], *(row[:-1] for row in rows), strict=True)
-    )
-    longest = max((cell_len(row[-1].plain) for row in rows), default=0)
-    longest = max(longest, len(HEADINGS[-1]))
-    if console.width >= fixed + min(longest, EVIDENCE_WIDTH):
+    rows = _rows(ordered)
+    widths = [
+        max(cell_len(cell.plain) for cell in (Text(heading), *column))
+        for heading, *column in zip(HEADINGS, *rows, strict=True)
+    ]
+    claim, verdict, time, evidence = widths
+    least = claim + min(verdict, VERDICT_WIDTH) + time + min(evidence, EVIDENCE_WIDTH)
+    if not console.is_terminal:
+        _print_unfolded(_table(rows), sum(widths) + GAP * len(widths), console)
+    elif console.width >= least + GAP * (len(widths) - 1):
         console.print(_table(rows))
-    elif console.is_terminal:
-        _print_list(ordered, console)
     else:
-        options = console.options.update(width=fixed + longest)
-        for line in console.render_lines(_table(rows), options, pad=False):
-            text = Text.assemble(*((part.text, part.style or "") for part in line))
-            text.rstrip()
-            console.print(text, soft_wrap=True)
+        _print_list(ordered, console)
     for record in ordered:
-        if note := _note(record):
-            console.print(note, soft_wrap=not console.is_terminal)
+        _print_note(record, console)
     console.print(_plain(summary_line(ordered), _worst(ordered)), soft_wrap=not console.is_terminal)
 
 
@@ -70,9 +72,18 @@ def _plain(text: str, style: str = "") -> Text:
     return Text("".join(c if c.isprintable() else "?" for c in one_line), style)
 
 
-def _cells(record: ClaimRecord) -> tuple[Text, ...]:
+def _rows(records: Sequence[ClaimRecord]) -> list[Row]:
+    """For each trampoline one row with its name, then one for each claim."""
+    rows = []
+    for name, group in by_trampoline(records):
+        rows.append((_plain(name, "bold"), Text(""), Text(""), Text("")))
+        for claim, verdict, time, evidence in map(_cells, group):
+            rows.append((Text(" " * INDENT) + claim, verdict, time, evidence))
+    return rows
+
+
+def _cells(record: ClaimRecord) -> Row:
     return (
-        _plain(record.trampoline),
         _plain(record.claim),
         _plain(verdict_words(record), STYLES[verdict_tone(record)]),
         Text(seconds(record.seconds)),
@@ -80,33 +91,52 @@ def _cells(record: ClaimRecord) -> tuple[Text, ...]:
     )
 
 
-def _table(rows: Sequence[tuple[Text, ...]]) -> Table:
+def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-    for heading in HEADINGS[:-1]:
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "time" else "left")
-    table.add_column(HEADINGS[-1], overflow="fold")
+    claim, verdict, time, evidence = HEADINGS
+    table.add_column(claim, no_wrap=True)
+    longest = max((cell_len(row[1].plain) for row in rows), default=0)
+    table.add_column(verdict, min_width=min(longest, VERDICT_WIDTH))
+    table.add_column(time, no_wrap=True, justify="right")
+    table.add_column(evidence, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _print_unfolded(table: Table, width: int, console: Console) -> None:
+    options = console.options.update(width=width)
+    for line in console.render_lines(table, options, pad=False):
+        text = Text.assemble(*((part.text, part.style or "") for part in line))
+        text.rstrip()
+        console.print(text, soft_wrap=True)
 
 
 def _print_list(records: Sequence[ClaimRecord], console: Console) -> None:
     for name, group in by_trampoline(records):
         console.print(_plain(name, "bold"), overflow="fold")
         for record in group:
-            _, claim, verdict, time, evidence = _cells(record)
+            claim, verdict, time, evidence = _cells(record)
             for indent, line in (2, claim), (4, Text(" ").join((verdict, time))), (4, evidence):
-                padded = Padding(line, (0, 0, 0, indent), expand=False)
-                console.print(padded, overflow="fold")
+                _print_indented(line, indent, console)
 
 
-def _note(record: ClaimRecord) -> Text | None:
-    """What a finding is, or why a verdict is not the expected one."""
-    said = record.title if record.as_expected else record.reason or record.title
-    if not said:
-        return None
-    name = record.finding or f"{record.trampoline} {record.claim}"
-    return _plain(f"{name}: {said}", STYLES[verdict_tone(record)])
+def _print_note(record: ClaimRecord, console: Console) -> None:
+    """What a finding is, or why a verdict is not the expected one; for which inputs it holds."""
+    style = STYLES[verdict_tone(record)]
+    said, holds = what_is_said(record), holds_for(record)
+    if said or holds:
+        note = _plain(f"{name_of(record)}: {said or record.verdict}", style)
+        console.print(note, soft_wrap=not console.is_terminal)
+    if holds:
+        _print_indented(_plain(holds), INDENT, console)
+
+
+def _print_indented(line: Text, indent: int, console: Console) -> None:
+    if console.is_terminal:
+        console.print(Padding(line, (0, 0, 0, indent), expand=False), overflow="fold")
+    else:
+        console.print(Text(" " * indent) + line, soft_wrap=True)
 
 
 def _worst(records: Sequence[ClaimRecord]) -> str:

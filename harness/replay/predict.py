@@ -82,8 +82,12 @@ class Prediction:
     @cached_property
     def image_after(self) -> bytes:
         """The image's bytes at the end of the path."""
+        return self.image_before(len(self._end.records))
+
+    def image_before(self, count: int) -> bytes:
+        """The image's bytes when the path's memory log had `count` records."""
         window = bytearray(self.entry)
-        for record in self._end.records:
+        for record in self._end.records[:count]:
             record.apply(window, self.given.base, self.values, self.memory)
         return bytes(window)
 

@@ -11,7 +11,7 @@ from angr.state_plugins.plugin import SimStatePlugin
 
 from harness.x86.memory import EntryImage, Memory, Pages, Record
 from harness.x86.registers import FLAGS, GENERAL, Registers
-from harness.x86.run import Access, FinalState, TableLoad
+from harness.x86.run import Access, Before, FinalState, TableLoad
 from harness.x86.terms import Base
 from models.descriptors import Segment
 from models.modes import (
@@ -42,7 +42,8 @@ class Cpu(SimStatePlugin):
     to itself, once that is proved; None while paging is off or while it is not. `tables_fresh`:
     no store since the tables in use were loaded, so the TLB holds what a walk would give.
     `hazards`: writes that may have changed code. `locations`: symbolic addresses by id, size and
-    side condition, each with both and the pages in which it lies on this path.
+    side condition, each with both and the pages in which it lies on this path. `noted`: all
+    registers as `history` has them.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Cpu(SimStatePlugin):
         self.hazards: tuple[Record, ...] = ()
         self.locations: dict[tuple[int, int, int], tuple[z3.ExprRef, z3.ExprRef, Pages]] = {}
         self.instructions = 0
+        self.history: tuple[Before, ...] = ()
+        self.noted: dict[str, z3.BitVecRef | Segment] = {}
 
     @SimStatePlugin.memo
     def copy(self, memo: dict[Any, Any]) -> Cpu:
@@ -88,6 +91,7 @@ class Cpu(SimStatePlugin):
         for name in (
             *("mode", "paging", "pc", "path", "accesses", "table_loads", "trace"),
             *("identity_slots", "tables_fresh", "hazards", "locations", "instructions"),
+            *("history", "noted"),
         ):
             setattr(twin, name, getattr(self, name))
         return twin
@@ -105,6 +109,22 @@ class Cpu(SimStatePlugin):
             truth(cs.long),
             truth(cs.big),
         )
+
+    def note(self) -> None:
+        """Add to the history what was written to registers since it was last called.
+
+        Terms are compared as objects: one that is replaced by its equal is noted once more.
+        """
+        now: dict[str, z3.BitVecRef | Segment] = {
+            **self.registers.values,
+            **vars(self.control),
+            **self.segments,
+            **{"gdtr_base": self.gdtr.base, "gdtr_limit": self.gdtr.limit},
+            **{"idtr_base": self.idtr.base, "idtr_limit": self.idtr.limit},
+        }
+        written = {n: value for n, value in now.items() if value is not self.noted.get(n)}
+        self.history = (*self.history, Before(written, len(self.accesses)))
+        self.noted = now
 
     def final(self, rip: z3.BitVecRef) -> FinalState:
         """What is left when a path ends with `rip` (64 bits)."""

@@ -66,6 +66,7 @@ def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
             raise machine.refuse(f"more than {MAX_INSTRUCTIONS} instructions on one path")
         instruction = fetch(machine)
         cpu.trace = (*cpu.trace, (instruction.offset, cpu.mode.name))
+        cpu.note()
         environment.covered.add(instruction.offset)
         return _execute(machine, instruction)
     except PathOver:

@@ -93,6 +93,7 @@ class Path:
                 accesses=cpu.accesses,
                 table_loads=cpu.table_loads,
                 trace=cpu.trace,
+                history=cpu.history,
             )
         )
 

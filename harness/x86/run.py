@@ -84,6 +84,19 @@ class FinalState:
 
 
 @dataclass(frozen=True)
+class Before:
+    """What the CPU holds when one instruction of the trace begins.
+
+    `values` are those registers that were written since the entry before this one, all of them in
+    the first entry: general and control registers by name (64 bits), `gdtr_base`, `gdtr_limit` and
+    the same of the IDTR, and segment registers. `accesses` counts the path's accesses before it.
+    """
+
+    values: dict[str, z3.BitVecRef | Segment]
+    accesses: int
+
+
+@dataclass(frozen=True)
 class PathEnd:
     """One path. It is taken by exactly those inputs that satisfy all of `path`."""
 
@@ -97,6 +110,7 @@ class PathEnd:
     accesses: tuple[Access, ...]
     table_loads: tuple[TableLoad, ...]
     trace: tuple[tuple[int, str], ...]  # (image offset, mode name) of each executed instruction
+    history: tuple[Before, ...]  # one for each entry of the trace
 
     @property
     def paged(self) -> bool:

@@ -21,19 +21,19 @@ from typing import Any
 import z3
 
 from harness.x86.memory import EntryImage, Memory, RangeWrite, Write, stretches
-from harness.x86.run import Access, EndKind, FinalState, PathEnd, Run, TableLoad
+from harness.x86.run import Access, Before, EndKind, FinalState, PathEnd, Run, TableLoad
 from harness.x86.terms import Base
 from models.cpuid import Features
 from models.descriptors import Segment
 from models.modes import Control, Mode
 from trampoline.errors import UserError
 
-FORMAT = "trampoline run, version 1"
+FORMAT = "trampoline run, version 2"
 _RECORDS: dict[str, type] = {
     record.__name__: record
     for record in (
         *(Run, PathEnd, FinalState, Access, TableLoad, Memory, Write, RangeWrite, EntryImage, Base),
-        *(Features, Segment, Control),
+        *(Features, Segment, Control, Before),
     )
 }
 _ENUMS: dict[str, type[Enum]] = {"EndKind": EndKind, "Mode": Mode}

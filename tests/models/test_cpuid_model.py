@@ -69,7 +69,9 @@ ROWS = (
     _row({"edx": (1 << 26, OTHERS | 1 << 26)}, 0x8000_0001, 0, "gib_pages"),
     _row({"edx": (1 << 20, OTHERS | 1 << 20)}, 0x8000_0001, 0, "no_execute"),
     _row({"edx": (1 << 20, OTHERS | 1 << 20)}, 0x8000_0001, 7, "no_execute"),
-    _row({"edx": (1 << 29 | 1 << 20, ~(1 << 26) & ONES)}, 0x8000_0001, 0, "long_mode", "no_execute"),
+    _row(
+        {"edx": (1 << 29 | 1 << 20, ~(1 << 26) & ONES)}, 0x8000_0001, 0, "long_mode", "no_execute"
+    ),
     _row({"edx": (0, ~(1 << 6) & ONES)}, 1),
     _row({"edx": (1 << 6, ONES)}, 1, 0, "pae"),
     _row({"edx": (1 << 6, ONES)}, 1, 3, "pae"),

@@ -32,7 +32,8 @@ def test_a_trampoline_outside_the_tree_is_proved_and_replayed(
     done = proofs(tiny(tmp_path))
     assert done.returncode == 0, done.stdout
     assert verdicts(checkout / "reports/out") == VERDICTS
-    rows = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("tiny  ")}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  ")]
+    rows = {line.split()[0]: line for line in lines}
     assert "REFUTED (TINY-1)" in rows["hand_off"] and "CONFIRMED" in rows["hand_off"]
     assert "replays agree" in rows["kernel_identity_map"]
     assert "not replayed" not in done.stdout

@@ -35,9 +35,9 @@ class Subject:
     predictor: Predictor
 
 
-def load() -> Subject:
+def load(path: Path = RFC) -> Subject:
     """Assemble and execute it."""
-    contract = load_contract(RFC)
+    contract = load_contract(path)
     image = load_image(contract)
     run = execute(contract, image)
     return Subject(contract, image, run, Predictor(contract, image, run))

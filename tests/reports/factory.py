@@ -9,7 +9,9 @@ from harness.record import (
     ClaimRecord,
     Evidence,
     ObligationRecord,
+    OutsideRecord,
     ReplayRecord,
+    SafeSetRecord,
     SamplesRecord,
     StepRecord,
     WitnessRecord,
@@ -86,11 +88,38 @@ def witness(**changes: Any) -> WitnessRecord:
                 source="trampoline.S:42",
                 instruction="rep stosl",
                 count=6144,
+                changes=("mode: real -> 16-bit protected", "PML4[0] = 0x93007 (4 bytes)"),
+            ),
+            StepRecord(
+                offset="0x162",
+                mode="64-bit",
+                symbol="startup_64_bsp+0x5e",
+                source="trampoline.S:151",
+                instruction="end: jump out of the image",
+                count=0,
+                changes=("violated: the page at kernel + 0x1000 is present (offset = 0x1000)",),
             ),
         ),
         "replay": replay(),
     }
     return WitnessRecord(**(fields | changes))
+
+
+def safe_set(**changes: Any) -> SafeSetRecord:
+    fields: dict[str, Any] = {
+        "exact": True,
+        "sentence": "the kernel's last byte below 0x1_0000_0000 (4 GiB)",
+        "inside": ("last byte of the kernel below 0x1_0000_0000",),
+        "outside": (
+            OutsideRecord(
+                box="last byte of the kernel at or above 0x1_0000_0000",
+                example={"kernel_phys_addr": "0xfffff001"},
+            ),
+        ),
+        "unknown": (),
+        "seconds": 3.75,
+    }
+    return SafeSetRecord(**(fields | changes))
 
 
 def samples(**changes: Any) -> SamplesRecord:

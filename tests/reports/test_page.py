@@ -19,6 +19,7 @@ from tests.reports.factory import (
     proved,
     refuted,
     replay,
+    safe_set,
     samples,
     witness,
 )
@@ -90,6 +91,8 @@ MANY: list[ClaimRecord] = [
     proved(claim="frame", expected="", samples=samples(agreed=206, contradictions=(DIFFERS,))),
     proved("third", "paths", samples=no_samples(), not_reached=tuple(f"0x{i}" for i in range(40))),
     refuted(),
+    refuted(claim="hand_off", finding="MKRFC-4", safe_set=safe_set()),
+    refuted(claim="paths", safe_set=safe_set(exact=False, unknown=("kernel_size = 0x7",))),
     refuted(claim="image_identity_map", finding="MKRFC-1", witness=witness(replay=not_replayed())),
 ]
 
@@ -113,7 +116,8 @@ def test_the_page_is_balanced_and_its_links_and_ids_fit(records: list[ClaimRecor
     ids = page.values("id")
     assert len(ids) == len(set(ids))
     assert {f"#{name}" for name in ids} >= set(page.values("href"))
-    assert len(page.values("href")) == len(records)
+    refutations = sum(record.verdict == "REFUTED" for record in records)
+    assert len(page.values("href")) == len(records) + refutations
 
 
 def test_the_page_needs_no_network_and_no_script() -> None:
@@ -144,15 +148,20 @@ def hostile(value: Any) -> Any:
 
 NESTED = {
     key
-    for model in (witness(), samples(), replay(), *proved().obligations, *witness().path)
+    for model in (
+        *(witness(), samples(), replay(), *proved().obligations, *witness().path),
+        *(safe_set(), *safe_set().outside),
+    )
     for key in type(model).model_fields
 }
 
 
 def test_no_string_of_a_record_becomes_markup() -> None:
-    for record in (refuted(samples=samples(contradictions=(DIFFERS,))), proved()):
+    contradicted = samples(contradictions=(DIFFERS,))
+    for record in (refuted(samples=contradicted, safe_set=safe_set()), proved()):
         record = ClaimRecord.model_validate(hostile(record.model_dump()))
-        page, plain = Page(render_page([record])), Page(render_page([refuted()]))
+        plain = Page(render_page([refuted(safe_set=safe_set())]))
+        page = Page(render_page([record]))
         assert set(page.tags) <= set(plain.tags) | {"h5"}
         assert {name for name, _ in page.attributes} <= {name for name, _ in plain.attributes}
         assert HOSTILE in page.text
@@ -169,6 +178,65 @@ def test_prediction_and_observation_stand_side_by_side_with_differences_named() 
     html = render_page([refuted(witness=witness(replay=DIFFERS))])
     assert html.count('<tr class="differs">') == 1
     assert "cr2 0x40000000 0x40001000 differs" in Page(html).text
+
+
+def test_a_confirmed_outcome_is_not_said_to_differ_from_one_of_several_predicted() -> None:
+    either = replay(predicted={"outcome": "any failure"}, observed={"outcome": "triple fault"})
+    html = render_page([refuted(witness=witness(replay=either))])
+    assert 'class="differs"' not in html
+    assert "any failure triple fault allowed by the prediction" in Page(html).text
+
+
+def test_a_finding_is_told_in_order_from_its_title_to_its_evidence() -> None:
+    text = Page(render_page([refuted(safe_set=safe_set())])).text
+    article = text[text.rindex("kernel_identity_map REFUTED (MKRFC-2)") :]
+    parts = [
+        "MKRFC-2: The kernel is mapped only to the end of its GiB",
+        "At the jump RIP is the kernel's address.",
+        "kernel_phys_addr 0x3ffff000",
+        "holds for: the kernel's last byte below 0x1_0000_0000 (4 GiB)",
+        "for example kernel_phys_addr = 0xfffff001",
+        "rep stosl 6,144 times mode: real -> 16-bit protected PML4[0] = 0x93007 (4 bytes)",
+        "end: jump out of the image violated: the page at kernel + 0x1000 is present",
+        "CONFIRMED",
+    ]
+    places = [article.index(part) for part in parts[:-1]]
+    assert places == sorted(places)
+    assert article.index(parts[-1], places[-1]) > places[-1]
+
+
+def test_the_list_of_findings_comes_first_and_says_for_which_inputs_each_claim_holds() -> None:
+    records = [
+        refuted(safe_set=safe_set()),
+        refuted(claim="paths", finding="", title="", as_expected=False, reason="two paths"),
+    ]
+    text = Page(render_page(records)).text
+    listed = text[text.index("Findings") : text.index("Verdicts")]
+    assert "MKRFC-2 : The kernel is mapped only to the end of its GiB holds for: the" in listed
+    assert "multikernel_rfc paths : two paths" in listed
+    assert "Findings" not in Page(render_page([proved()])).text
+
+
+def test_a_safe_set_that_is_not_exact_is_not_called_so() -> None:
+    partial = safe_set(exact=False, unknown=("kernel_size = 0x7",))
+    text = Page(render_page([refuted(safe_set=partial)])).text
+    assert "holds at least for: the kernel's last byte" in text and "holds for:" not in text
+    assert "Not exact: " in text and "Exact: " not in text
+    assert "Unknown: kernel_size = 0x7" in text
+    whole = Page(render_page([refuted(safe_set=safe_set())])).text
+    assert "Exact: " in whole and "Unknown:" not in whole
+
+
+def test_the_story_stands_under_the_modes_in_which_its_steps_run() -> None:
+    text = Page(render_page([refuted()])).text
+    assert "what changes real 0x11 trampoline_data_bsp" in text
+    assert "64-bit 0x162 startup_64_bsp+0x5e" in text
+    assert "0 times" not in text
+
+
+def test_how_a_path_ends_may_be_any_words() -> None:
+    end = "execution of bytes that the path itself wrote: `hlt` may have been overwritten"
+    assert end in Page(render_page([refuted(witness=witness(end=end), paths=(end,))])).text
 
 
 def test_without_a_replay_nothing_is_said_to_differ() -> None:

@@ -19,6 +19,7 @@ from tests.reports.factory import (
     proved,
     refuted,
     replay,
+    safe_set,
     samples,
     witness,
 )
@@ -47,23 +48,41 @@ def printed(records: list[ClaimRecord], width: int, terminal: bool = False) -> s
 def test_elsewhere_than_on_a_terminal_rows_are_plain_and_whole(width: int) -> None:
     text = printed(ALL, width)
     assert "\x1b" not in text and "\u2026" not in text
+    assert printed(ALL, 500) == text  # nothing folds lines there, so nothing is folded
+    rows = [line for line in text.splitlines() if line.startswith("  ") and "holds" not in line]
+    assert [line.split()[:2] for line in rows] == [[r.claim, r.verdict] for r in ALL]
+    assert all("1.25 s" in line for line in rows)
+    assert LONG in text
+
+
+def test_each_trampoline_is_named_once_above_its_claims() -> None:
+    lines = printed(ALL, 200).splitlines()
+    names = [line for line in lines if not line.startswith(" ")]
+    assert names[:3] == [lines[0], "multikernel", "multikernel_rfc"]
+    assert lines.index("multikernel_rfc") == 2 + len(CLAIM_ORDER)
+
+
+def test_fourteen_claims_with_long_words_stay_a_table_on_80_columns() -> None:
+    claims = [f"claim_with_a_long_name_{n}" for n in range(10, 24)]
+    records = [refuted(claim=claim, finding="MKRFC-12", seconds=12.25) for claim in claims]
+    records[3] = proved("multikernel_rfc", claims[3], verdict="UNSUPPORTED", as_expected=False)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed(records, 80, True))
     lines = text.splitlines()
-    for record in ALL:
-        row = [line for line in lines if line.split()[:2] == [record.trampoline, record.claim]]
-        assert len(row) == 1
-        assert row[0].split()[2] == record.verdict
-        assert "1.25 s" in row[0]
-    assert " ".join(LONG.split()[-2:]) in text
-    if width < 100:
-        assert LONG in text  # nothing folds lines there, so nothing is folded
+    assert max(map(len, lines)) <= 80
+    for record in records:
+        (row,) = [line for line in lines if line.startswith(f"  {record.claim} ")]
+        assert row.split()[1] == record.verdict and f"{record.seconds:.2f} s" in row
+    assert "(expected PROVED)" in " ".join(text.split())
+    assert lines[0].split() == ["claim", "verdict", "time", "evidence"]
 
 
 def test_evidence_is_folded_between_words_in_its_own_column() -> None:
-    lines = printed(ALL, 100).splitlines()
-    assert max(len(line) for line in lines if "claim" in line or "0x8000000000" in line) <= 100
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed(ALL, 90, True))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 90
     start = lines[0].index("evidence")
     rows = lines[lines.index(next(line for line in lines if "NOT REPLAYABLE" in line)) :]
-    folded = [line[start:].strip() for line in rows if line.startswith(" ") or line is rows[0]]
+    folded = [line[start:].strip() for line in rows if line.startswith(" ")]
     assert " ".join(folded) == f"NOT REPLAYABLE ({LONG})"
 
 
@@ -94,6 +113,19 @@ def test_words_carry_what_colours_say() -> None:
     assert "REFUTED (MKRFC-2)" in text
     assert "MKRFC-2: The kernel is mapped only to the end of its GiB" in text
     assert "multikernel paths: rlimit used up" in text
+
+
+@pytest.mark.parametrize(("width", "terminal"), [(200, False), (200, True), (40, True)])
+def test_a_finding_says_for_which_inputs_the_claim_holds(width: int, terminal: bool) -> None:
+    partial = safe_set(exact=False, unknown=("the rest",), sentence="small kernels")
+    records = [refuted(safe_set=safe_set()), refuted(claim="paths", safe_set=partial)]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed(records, width, terminal))
+    if width == 200:
+        title = "MKRFC-2: The kernel is mapped only to the end of its GiB\n"
+        assert f"{title}  holds for: {safe_set().sentence}\n" in text
+        assert f"{title}  holds at least for: small kernels\n" in text
+    assert f"holds for: {safe_set().sentence}" in " ".join(text.split())
+    assert terminal is False or max(map(len, text.splitlines())) <= width
 
 
 def test_no_string_of_a_record_is_markup_or_breaks_the_line() -> None:

@@ -21,6 +21,8 @@ GIB = 1 << 30
 RAM = 0x200000
 JUMP = b"\x41\xff\xe6"  # jmp *%r14
 HLT = b"\xf4"
+REFUSED_KERNEL, REFUSED_BOOT_PARAMS, REFUSED_CPU = 0xE0000001, 0xE0000002, 0xE0000003
+CPUID_EXTENDED, CPUID_FEATURES, LM = 0x80000000, 0x80000001, 1 << 29
 
 
 @dataclass
@@ -49,8 +51,14 @@ class Outcome:
         return entry & 0x80 != 0 and entry >> 21 == address >> 21
 
 
-def run(name: str, base: int, kernel: int, boot_params: int) -> Outcome:
-    """Start the image at `base`, with rubbish where an earlier start may have left it."""
+def run(
+    name: str, base: int, kernel: int, boot_params: int, extended: int | None = None
+) -> Outcome:
+    """Start the image at `base`, with rubbish where an earlier start may have left it.
+
+    `extended`: the CPU has no long mode; this is its highest extended leaf, all of CPUID that the
+    image may then rely on.
+    """
     image = load_image(load_contract(Path("trampoline") / name / "contract.toml"))
     at = image.symbols
     data = bytearray(image.data)
@@ -73,7 +81,21 @@ def run(name: str, base: int, kernel: int, boot_params: int) -> Outcome:
         if not base <= address <= base + len(data) - size:
             outcome.outside.append(address)
 
+    def on_cpuid(machine: unicorn.Uc, _: object) -> bool:
+        leaf = machine.reg_read(x86_const.UC_X86_REG_EAX)
+        exists = leaf == CPUID_FEATURES and extended is not None and extended >= leaf
+        # Of a leaf that does not exist nothing is known, so that one may look like long mode.
+        for name in ("EAX", "EBX", "ECX", "EDX"):
+            answer = ~LM if exists else ~0
+            if leaf == CPUID_EXTENDED and name == "EAX" and extended is not None:
+                answer = extended
+            machine.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), answer & 0xFFFF_FFFF)
+        return True
+
     machine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_16)
+    if extended is not None:
+        cpuid = x86_const.UC_X86_INS_CPUID
+        machine.hook_add(unicorn.UC_HOOK_INSN, on_cpuid, aux1=cpuid)
     machine.mem_map(0, RAM)
     machine.mem_write(base, bytes(data))
     machine.reg_write(x86_const.UC_X86_REG_CS, base >> 4)
@@ -92,7 +114,7 @@ def run(name: str, base: int, kernel: int, boot_params: int) -> Outcome:
     ("kernel", "boot_params"),
     [
         (16 << 20, 0x20000),
-        (0, 0),
+        (1 << 20, 0),
         (0xFFFF_FFFF, 0xFFFF_F800),  # both over 4 GiB at their end
         (5 * GIB, 6 * GIB),
         (5 * GIB + 0x1234567, 6 * GIB - 8),
@@ -118,22 +140,56 @@ def test_the_hardened_image_maps_kernel_and_boot_params_and_stays_inside(
 @pytest.mark.parametrize(
     ("kernel", "boot_params", "status"),
     [
-        (1 << 40, 0, 0xE0000001),
-        ((1 << 64) - 1, 0, 0xE0000001),
-        (1 << 40, 1 << 40, 0xE0000001),
-        (0, 1 << 40, 0xE0000002),
-        (0, (1 << 64) - 1, 0xE0000002),
+        (1 << 40, 0, REFUSED_KERNEL),
+        ((1 << 64) - 1, 0, REFUSED_KERNEL),
+        (1 << 40, 1 << 40, REFUSED_KERNEL),
+        (16 << 20, 1 << 40, REFUSED_BOOT_PARAMS),
+        (16 << 20, (1 << 64) - 1, REFUSED_BOOT_PARAMS),
     ],
 )
 def test_the_hardened_image_refuses_what_the_cpu_cannot_address(
     kernel: int, boot_params: int, status: int
 ) -> None:
+    refuses(run("multikernel", 0x10000, kernel, boot_params), status)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "boot_params", "status"),
+    [
+        (0, 0, REFUSED_KERNEL),  # its 1 GiB reaches over the image, wherever below it starts
+        (0x10000, 0, REFUSED_KERNEL),
+        (0x1FFFF, 0, REFUSED_KERNEL),
+        (0x20000, 0, None),
+        (0x20000, 0xF000, None),
+        (0x20000, 0xF001, REFUSED_BOOT_PARAMS),
+        (0x20000, 0x1FFFF, REFUSED_BOOT_PARAMS),
+        (0x20000, 0x20000, None),  # kernel and boot_params may meet each other: the host's affair
+    ],
+)
+def test_the_hardened_image_refuses_what_meets_it(
+    kernel: int, boot_params: int, status: int | None
+) -> None:
     outcome = run("multikernel", 0x10000, kernel, boot_params)
+    if status is None:
+        assert outcome.end == "jump"
+        assert outcome.word("trampoline_status_bsp") == 0xA5A5A5A5
+    else:
+        refuses(outcome, status)
+
+
+@pytest.mark.parametrize("extended", [0, 0x80000000, CPUID_FEATURES, 0x80000008])
+def test_the_hardened_image_refuses_a_cpu_without_long_mode(extended: int) -> None:
+    refuses(run("multikernel", 0x10000, 16 << 20, 0x20000, extended), REFUSED_CPU)
+
+
+def refuses(outcome: Outcome, status: int) -> None:
+    """The host is told, and what the kernel would need is not begun."""
     assert outcome.end == "parked"
     assert outcome.word("trampoline_status_bsp") == status
     assert outcome.outside == []
-    extra = 0x10000 + outcome.image.symbols["pgtable_extra_bsp"]
-    assert not any(outcome.memory[extra : extra + 8 * 4096])
+    extra = outcome.base + outcome.image.symbols["pgtable_extra_bsp"]
+    tables = outcome.memory[extra : extra + 8 * 4096]
+    assert set(tables) == ({0xCD} if status == REFUSED_CPU else {0})
 
 
 @pytest.mark.parametrize("kernel", [16 << 20, 3 * GIB, 5 * GIB, 511 * GIB])

@@ -218,16 +218,14 @@ FIRST_GDT = '[[gdt]]\nstart = "status"\nend = "tables"\n'
 GDT = FIRST_GDT + '[[gdt]]\nstart = "{start}"\nend = "{end}"'
 
 WRONG_PARTS = [
-    *(
-        (part.format(start=start, end=end), f"contract.toml: {key} {problem}")
-        for part, key in ((STACK, "[stack]"), (GDT, "[[gdt]] no. 2"))
-        for start, end, problem in (
-            ("none", "tables", "start: the image has no symbol none; define it or name another."),
-            ("status", "none", "end: the image has no symbol none; define it or name another."),
-            ("tables", "status", "end: status is not behind tables."),
-            ("status", "status", "end: status is not behind status."),
-        )
-    ),
+    (part.format(start=start, end=end), f"contract.toml: {key} {problem}")
+    for part, key in ((STACK, "[stack]"), (GDT, "[[gdt]] no. 2"))
+    for start, end, problem in (
+        ("none", "tables", "start: the image has no symbol none; define it or name another."),
+        ("status", "none", "end: the image has no symbol none; define it or name another."),
+        ("tables", "status", "end: status is not behind tables."),
+        ("status", "status", "end: status is not behind status."),
+    )
 ]
 
 

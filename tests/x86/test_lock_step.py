@@ -26,7 +26,15 @@ ACCESSED_AND_DIRTY = 0x60  # the emulated CPU may set them in table entries that
 INPUTS = [
     *((0x01, 16 << 20, 0x20000), (0x90, 5 * GIB + 0x1234567, 6 * GIB - 8)),
     *((0x33, 4 * GIB - 4096, 4 * GIB), (0x10, 600 * GIB, 5 * GIB), (0x80, 1 << 50, 0x3000)),
+    *((0x10, 0x20000, 0xF000), (0x10, 0x20000, 0x1F000)),  # beside the image, and on it
 ]
+UNICORN = {
+    "cpu_has_pae": 1,
+    "cpu_has_long_mode": 1,
+    "cpuid_max_basic": 1,
+    "cpuid_max_extended": 0x8000_0008,
+}
+"""What unicorn's CPU has at least."""
 Store = tuple[int, int, int]
 """Address, size in bytes, value."""
 
@@ -106,7 +114,7 @@ def test_the_emulated_cpu_does_what_the_run_predicts(
         kernel_phys_addr=kernel,
         boot_params_phys_addr=boot_params,
         maxphyaddr=MAXPHYADDR,
-        cpu_has_long_mode=1,
+        **UNICORN,
     )
     end: PathEnd = end_of(run, values)
     seen = emulate(image, end.instruction, values)

@@ -39,8 +39,17 @@ def value_of(term: z3.ExprRef, values: Mapping[str, int]) -> int:
 
 
 def is_open(term: z3.ExprRef, inputs: Mapping[str, int]) -> bool:
-    """The term depends on more than the named inputs."""
-    return bool(set(variables(z3.simplify(term))) - inputs.keys())
+    """With these inputs, the term may still have several values."""
+    given = [
+        (symbol, _constant(symbol, inputs[name]))
+        for name, symbol in variables(term).items()
+        if name in inputs.keys()
+    ]
+    return bool(variables(z3.simplify(z3.substitute(term, *given))))
+
+
+def _constant(symbol: z3.ExprRef, value: int) -> z3.ExprRef:
+    return z3.BoolVal(bool(value)) if z3.is_bool(symbol) else z3.BitVecVal(value, symbol.sort())
 
 
 def corner_or_random(random: Random, bits: int) -> int:
