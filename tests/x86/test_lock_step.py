@@ -12,7 +12,7 @@ import z3
 from unicorn import x86_const
 
 from harness.x86.lift import lift
-from harness.x86.run import Access, EndKind, PathEnd
+from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.terms import INDEX
 from models.modes import Mode
 from tests.x86.conftest import Execute
@@ -71,6 +71,8 @@ def emulate(image: Image, last: int, values: Chosen) -> Emulation:
     machine.mem_map(0, RAM)
     machine.mem_write(base, bytes(data))
     machine.reg_write(x86_const.UC_X86_REG_CS, base >> 4)
+    if not values["cpu_has_long_mode"]:
+        machine.hook_add(unicorn.UC_HOOK_INSN, without_long_mode, aux1=x86_const.UC_X86_INS_CPUID)
     machine.hook_add(unicorn.UC_HOOK_CODE, on_code)
     machine.hook_add(unicorn.UC_HOOK_MEM_WRITE, on_write)
     # Whether there is a fault is the prediction's word; what led there is compared.
@@ -80,6 +82,15 @@ def emulate(image: Image, last: int, values: Chosen) -> Emulation:
         number = getattr(x86_const, f"UC_X86_REG_E{name.upper()}")
         done.registers[f"r{name}"] = machine.reg_read(number)
     return done
+
+
+def without_long_mode(machine: unicorn.Uc, _: object) -> bool:
+    """CPUID of a CPU whose highest extended leaf is the one that names the features: it has none."""
+    highest = machine.reg_read(x86_const.UC_X86_REG_EAX) == 0x8000_0000
+    for name in ("EAX", "EBX", "ECX", "EDX"):
+        answer = 0x8000_0001 if highest and name == "EAX" else 0
+        machine.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), answer)
+    return True
 
 
 def stores(accesses: tuple[Access, ...], values: Chosen) -> list[Store]:
@@ -108,7 +119,6 @@ def once_per_loop(offsets: list[int]) -> list[int]:
 def test_the_emulated_cpu_does_what_the_run_predicts(
     name: str, vector: int, kernel: int, boot_params: int, shipped: Execute
 ) -> None:
-    image, run = shipped(name)
     values = Chosen(
         sipi_vector=vector,
         kernel_phys_addr=kernel,
@@ -116,6 +126,22 @@ def test_the_emulated_cpu_does_what_the_run_predicts(
         maxphyaddr=MAXPHYADDR,
         **UNICORN,
     )
+    agree(*shipped(name), values)
+
+
+def test_a_cpu_without_long_mode_is_refused_as_predicted(shipped: Execute) -> None:
+    image, run = shipped("multikernel")
+    values = Chosen(sipi_vector=0x10, maxphyaddr=36, cpuid_max_extended=0x8000_0001)
+    values["cpu_has_long_mode"] = 0
+    assert end_of(run, values).mode is Mode.REAL16
+    agree(image, run, values, known=4)  # CPUID leaves EAX to EDX open
+
+
+def agree(image: Image, run: Run, values: Chosen, known: int = 5) -> None:
+    """The emulated CPU executes and stores what the run foretells, and ends with its registers.
+
+    `known`: of so many registers at least the run must know the value.
+    """
     end: PathEnd = end_of(run, values)
     seen = emulate(image, end.instruction, values)
     executed = [offset for offset, _ in end.trace]
@@ -128,7 +154,7 @@ def test_the_emulated_cpu_does_what_the_run_predicts(
             for register, term in end.state.registers.items()
             if register in seen.registers and not is_open(z3.Extract(31, 0, term), values)
         }
-        assert len(compared) >= 5
+        assert len(compared) >= known
         # The last instruction, a jump or a halt, changes no register.
         assert {register: seen.registers[register] for register in compared} == compared
     else:

@@ -43,7 +43,7 @@ def is_open(term: z3.ExprRef, inputs: Mapping[str, int]) -> bool:
     given = [
         (symbol, _constant(symbol, inputs[name]))
         for name, symbol in variables(term).items()
-        if name in inputs.keys()
+        if name in inputs
     ]
     return bool(variables(z3.simplify(z3.substitute(term, *given))))
 
