@@ -56,7 +56,7 @@ class ReplayRecord(_Record):
     """A replay of one input: what was predicted, what QEMU showed, and whether they agree."""
 
     evidence: Evidence
-    reason: str  # why not replayed, or what differs
+    reason: str  # why not replayed, what differs, or what was done to show it
     predicted: dict[str, str]
     observed: dict[str, str]
 

@@ -12,9 +12,10 @@ import z3
 
 from harness.qemu.machine import Machine
 from harness.record import ClaimRecord, Evidence, ObligationRecord, SamplesRecord, WitnessRecord
+from harness.replay.cpu import QEMU_CPU
 from harness.replay.evidence import Machines, sample, show, usual_phys_bits
+from harness.replay.expect import PAYLOAD
 from harness.replay.predict import Predictor
-from harness.replay.replay import PAYLOAD, QEMU_CPU
 from harness.replay.story import not_reached, story
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import z3
@@ -79,21 +80,25 @@ class Subject:
         chosen: dict[str, int] | None = None,
         promises: tuple[str, ...] = (),
         probe: z3.BitVecRef | None = None,
+        shown_by: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Obligation:
         """An obligation under the assumptions, a path's condition and further hypotheses."""
         path = end.path if end is not None else ()
         hypotheses = (*self.run.hypotheses, *path, *given)
-        return Obligation(name, hypotheses, goals, chosen or {}, promises, probe)
+        return Obligation(name, hypotheses, goals, chosen or {}, promises, probe, shown_by or {})
 
-    def never(self, name: str, ends: list[PathEnd], otherwise: str) -> Obligation:
+    def never(self, ends: list[PathEnd], otherwise: str) -> list[Obligation]:
         """No input ends as these paths do; `otherwise` says so where there are none."""
-        goals = {
-            f"{self.of(end)} does not end with: {end.detail or end.kind.value}": z3.Not(
-                end.condition
+        if not ends:
+            return [self.about("every path", None, {otherwise: z3.BoolVal(True)})]
+        return [
+            self.about(
+                f"{self.of(end)}: {end.kind.value}",
+                None,
+                {f"no input ends with: {end.detail or end.kind.value}": z3.Not(end.condition)},
             )
             for end in ends
-        }
-        return self.about(name, None, goals or {otherwise: z3.BoolVal(True)})
+        ]
 
     # --- the hand-off
 
@@ -205,4 +210,4 @@ class Subject:
 
     def writes(self, end: PathEnd) -> list[Access]:
         """All accesses of a path that change memory."""
-        return [access for access in end.accesses if access.kind in ("store", "accessed")]
+        return [access for access in end.accesses if access.writes]

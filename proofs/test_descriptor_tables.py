@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import z3
 
-from harness.x86.run import TableLoad
+from harness.solve.obligation import Obligation
+from harness.x86.run import PathEnd, TableLoad
 from proofs.prove import Prove
 from proofs.subject import Subject
 
@@ -20,20 +21,7 @@ def test_descriptor_tables(subject: Subject, prove: Prove) -> None:
     at the jump lies outside the GDT in force."""
     prove(
         "descriptor_tables",
-        *(
-            subject.about(
-                f"{subject.of(end)}: its tables",
-                end,
-                {
-                    f"{load.register.upper()} is exact after {load.instruction:#x}": (
-                        _exact(subject, load)
-                    )
-                    for load in end.table_loads
-                },
-            )
-            for end in subject.decided
-            if end.table_loads
-        ),
+        *(_tables(subject, end) for end in subject.decided if end.table_loads),
         *(
             subject.about(
                 f"{subject.of(end)}: its selectors",
@@ -48,6 +36,16 @@ def test_descriptor_tables(subject: Subject, prove: Prove) -> None:
             for end in subject.hand_offs
         ),
     )
+
+
+def _tables(subject: Subject, end: PathEnd) -> Obligation:
+    goals, shown_by = {}, {}
+    for load in end.table_loads:
+        name = f"{load.register.upper()} is exact after {load.instruction:#x}"
+        goals[name] = _exact(subject, load)
+        if load is [other for other in end.table_loads if other.register == load.register][-1]:
+            shown_by[name] = (f"{load.register}_limit",)
+    return subject.about(f"{subject.of(end)}: its tables", end, goals, shown_by=shown_by)
 
 
 def _exact(subject: Subject, load: TableLoad) -> z3.BoolRef:

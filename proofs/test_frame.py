@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import z3
 
-from harness.solve.obligation import Obligation
+from harness.solve.obligation import IMAGE, OUTSIDE, Obligation
 from harness.x86.run import Access, EndKind, PathEnd
 from harness.x86.terms import index_symbol
 from proofs.prove import Prove
@@ -15,24 +15,18 @@ from proofs.subject import SIZE, Subject
 def test_footprint(subject: Subject, prove: Prove) -> None:
     """Every read lies in the image, and every write in the parts of it that the contract names as
     scratch: so the image can be started again once its mailbox is filled in anew."""
+    prove("footprint", *(_footprint(subject, end) for end in subject.decided))
+
+
+def _footprint(subject: Subject, end: PathEnd) -> Obligation:
     image = [range(len(subject.image.data))]
-    prove(
-        "footprint",
-        *(
-            subject.about(
-                f"{subject.of(end)}: its accesses",
-                end,
-                {
-                    _name(access, number): subject.lies_in(
-                        access, image if access in reads else subject.scratch
-                    )
-                    for number, access in enumerate(end.accesses, start=1)
-                },
-            )
-            for end in subject.decided
-            for reads in [[a for a in end.accesses if a not in subject.writes(end)]]
-        ),
-    )
+    goals, shown_by = {}, {}
+    for number, access in enumerate(end.accesses, start=1):
+        name = _name(access, number)
+        goals[name] = subject.lies_in(access, subject.scratch if access.writes else image)
+        if access.writes:
+            shown_by[name] = (OUTSIDE,)
+    return subject.about(f"{subject.of(end)}: its accesses", end, goals, shown_by=shown_by)
 
 
 def test_untouched(subject: Subject, prove: Prove) -> None:
@@ -40,31 +34,41 @@ def test_untouched(subject: Subject, prove: Prove) -> None:
     the host put them, for every kernel size up to the contract's bound."""
     size_max = subject.contract.kernel.size_max
     some_size = z3.And(z3.UGE(SIZE, 1), z3.ULE(SIZE, size_max))
-    prove(
-        "untouched",
-        *(
-            subject.about(
-                f"{subject.of(end)}: {what}",
-                end,
-                {
-                    f"write {number} spares {what}": _apart(subject, access, start, size)
-                    for number, access in enumerate(subject.writes(end), start=1)
-                },
-                given,
-                subject.exists(start, size),
-                promises=(f"all of {what} lies below 2^MAXPHYADDR",),
-            )
-            for end in subject.hand_offs
-            for what, start, size, given in (
-                ("the kernel", subject.kernel, SIZE, some_size),
-                (
-                    "boot_params",
-                    subject.boot_params,
-                    z3.BitVecVal(subject.contract.boot_params.size, 64),
-                    z3.BoolVal(True),
-                ),
-            )
-        ),
+    boot_params_size = z3.BitVecVal(subject.contract.boot_params.size, 64)
+    obligations = []
+    for end in subject.hand_offs:
+        obligations += [
+            _untouched(subject, end, "the kernel", subject.kernel, SIZE, some_size),
+            _untouched(
+                subject, end, "boot_params", subject.boot_params, boot_params_size, z3.BoolVal(True)
+            ),
+        ]
+    prove("untouched", *obligations)
+
+
+def _untouched(
+    subject: Subject,
+    end: PathEnd,
+    what: str,
+    start: z3.BitVecRef,
+    size: z3.BitVecRef,
+    given: z3.BoolRef,
+) -> Obligation:
+    goals, shown_by = {}, {}
+    for number, access in enumerate(end.accesses, start=1):
+        if access.writes:
+            name = f"access {number}, a {access.kind} at {access.instruction:#x}, spares {what}"
+            goals[name] = _apart(subject, access, start, size)
+            in_image = z3.is_true(subject.lies_in(access, [range(len(subject.image.data))]))
+            shown_by[name] = (IMAGE,) if in_image else (OUTSIDE,)
+    return subject.about(
+        f"{subject.of(end)}: {what}",
+        end,
+        goals,
+        given,
+        subject.exists(start, size),
+        promises=(f"all of {what} lies below 2^MAXPHYADDR",),
+        shown_by=shown_by,
     )
 
 
@@ -77,23 +81,25 @@ def test_stack(subject: Subject, prove: Prove) -> None:
 def _stack(subject: Subject, end: PathEnd) -> Obligation:
     stack = subject.contract.stack
     parts = [subject.part(stack.start, stack.end)] if stack is not None else []
-    goals = {
-        _name(access, number): subject.lies_in(access, parts)
-        for number, access in enumerate(end.accesses, start=1)
-        if access.stack and access.kind in ("load", "store")
-    }
+    goals, shown_by = {}, {}
+    for number, access in enumerate(end.accesses, start=1):
+        if access.stack and access.kind in ("load", "store"):
+            name = _name(access, number)
+            goals[name] = subject.lies_in(access, parts)
+            if access.writes:
+                shown_by[name] = (OUTSIDE,)
     if parts and end.kind is EndKind.HAND_OFF:
         depth = subject.base + parts[0].stop - end.state.registers["rsp"]
         goals["RSP points into the stack"] = z3.ULE(depth, len(parts[0]))
-    return subject.about(
-        f"{subject.of(end)}: its stack", end, goals or {"the stack is not used": z3.BoolVal(True)}
-    )
+        shown_by["RSP points into the stack"] = ("rsp",)
+    unused = {"the stack is not used": z3.BoolVal(True)}
+    return subject.about(f"{subject.of(end)}: its stack", end, goals or unused, shown_by=shown_by)
 
 
 def test_code(subject: Subject, prove: Prove) -> None:
     """No byte that a path may have written is executed."""
     changed = [end for end in subject.decided if end.kind is EndKind.OVERWRITTEN]
-    prove("code", subject.never("every path", changed, "no path executes what it wrote"))
+    prove("code", *subject.never(changed, "no path executes what it wrote"))
 
 
 def _name(access: Access, number: int) -> str:

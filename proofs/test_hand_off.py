@@ -5,10 +5,19 @@ from __future__ import annotations
 
 import z3
 
-from harness.solve.obligation import Obligation
+from harness.solve.obligation import END, IMAGE, OUTSIDE, Obligation
 from harness.x86.run import EndKind, PathEnd
 from proofs.prove import Prove
 from proofs.subject import Subject
+
+SHOWN_BY = {
+    "RSI holds the physical address of boot_params": ("rsi",),
+    "paging is on": ("cr0", "cr4"),
+    "interrupts are off": ("if",),
+    "the CS selector is __BOOT_CS (0x10)": ("cs",),
+    "the DS, ES and SS selectors are __BOOT_DS (0x18)": ("ds", "es", "ss"),
+}
+"""The demands of the entry protocol that a replay shows, where the payload is reached."""
 
 
 def test_hand_off(subject: Subject, prove: Prove) -> None:
@@ -21,19 +30,22 @@ def test_hand_off(subject: Subject, prove: Prove) -> None:
 def _ends_well(subject: Subject, end: PathEnd) -> Obligation:
     name = f"{subject.of(end)}: {end.kind.value}"
     if end.kind is EndKind.HAND_OFF:
-        return subject.about(name, end, subject.hand_off_state(end))
+        return subject.about(name, end, subject.hand_off_state(end), shown_by=SHOWN_BY)
     if end.kind is EndKind.PARKED and subject.refusals:
-        return subject.about(name, end, _refuses(subject, end))
+        return _refuses(subject, name, end)
     goal = f"the path does not end with: {end.detail or end.kind.value}"
     return subject.about(name, end, {goal: z3.BoolVal(False)})
 
 
-def _refuses(subject: Subject, end: PathEnd) -> dict[str, z3.BoolRef]:
+def _refuses(subject: Subject, name: str, end: PathEnd) -> Obligation:
     status, image = subject.status_word(end), range(len(subject.image.data))
     justified = [
         z3.And(status == value, condition) for value, condition in subject.refusals.values()
     ]
-    goals = {"the status word names what is refused, for a reason": z3.Or(*justified)}
+    named = "the status word names what is refused, for a reason"
+    goals = {named: z3.Or(*justified)}
+    shown_by: dict[str, tuple[str, ...]] = {named: (END, IMAGE)}
     for number, access in enumerate(subject.writes(end), start=1):
-        goals[f"write {number} lies in the image"] = subject.lies_in(access, [image])
-    return goals
+        inside = f"write {number} lies in the image"
+        goals[inside], shown_by[inside] = subject.lies_in(access, [image]), (OUTSIDE,)
+    return subject.about(name, end, goals, shown_by=shown_by)

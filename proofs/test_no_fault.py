@@ -12,4 +12,4 @@ def test_no_fault(subject: Subject, prove: Prove) -> None:
     """No fetch, access, selector load, jump or write to a control register or MSR faults on any
     path before the hand-off."""
     faults = [end for end in subject.decided if end.kind is EndKind.SHUTDOWN]
-    prove("no_fault", subject.never("every path", faults, "no path faults"))
+    prove("no_fault", *subject.never(faults, "no path faults"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import z3
 
-from harness.solve.obligation import Obligation
+from harness.solve.obligation import END, IMAGE, Obligation
 from harness.x86.run import Access, EndKind, PathEnd
 from harness.x86.terms import index_symbol
 from proofs.prove import Prove
@@ -31,17 +31,17 @@ def _of_path(subject: Subject, end: PathEnd) -> Obligation:
         if access.kind == "load" and _reads_mailbox(subject, access):
             now = subject.status_word(end, access.records)
             goals[f"{name} reads the mailbox after `started`"] = now == status.started
-        writes = access.kind in ("store", "accessed")
-        if writes and (goal := _writes_well(subject, end, access, refused)) is not None:
+        goal = _writes_well(subject, access, end, refused) if access.writes else None
+        if goal is not None:
             goals[f"{name} writes a whole status or none"] = goal
     last = subject.status_word(end)
     if end.kind is EndKind.HAND_OFF:
         goals["at the jump the word says `started`"] = last == status.started
     if end.kind is EndKind.PARKED:
         goals["the word names the refusal"] = z3.Or(*(last == value for value in refused))
-    return subject.about(
-        f"{subject.of(end)}: its status", end, goals or {"no mailbox is read": z3.BoolVal(True)}
-    )
+    goals = goals or {"no mailbox is read": z3.BoolVal(True)}
+    shown_by = dict.fromkeys(goals, (END, IMAGE))
+    return subject.about(f"{subject.of(end)}: its status", end, goals, shown_by=shown_by)
 
 
 def _reads_mailbox(subject: Subject, access: Access) -> bool:
@@ -55,7 +55,7 @@ def _reads_mailbox(subject: Subject, access: Access) -> bool:
 
 
 def _writes_well(
-    subject: Subject, end: PathEnd, access: Access, refused: tuple[int, ...]
+    subject: Subject, access: Access, end: PathEnd, refused: tuple[int, ...]
 ) -> z3.BoolRef | None:
     """The store misses the word, or writes all of it with a value that means something.
 

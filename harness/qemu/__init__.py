@@ -26,6 +26,9 @@ again in firmware.S, counts a boot, says whether the payload's arrival byte is i
 goes on with the next job. A CPU that halts without arriving is PARKED, one that runs on gets an
 INIT and is a HANG; the two are told apart by QEMU's own view of the CPU, asked for by QMP.
 
+The target CPU can lack features (`Machine(lacking=...)`); CPU 0 has them all. QEMU's debugger can
+stop it at one instruction and change upper halves of its registers (`Job.injection`).
+
 CPU 0 does the copying, although Python could write the same RAM: QEMU translates code once, and
 only a store by a CPU of its own makes it translate anew. What a job placed outside of its image
 is erased before the next one, the code with UD2: nothing old can be mistaken for an arrival.
@@ -37,12 +40,13 @@ registers.
 
 What QEMU 7.2 does not check, so that no replay can show it: data segment limits, read-only
 segments, the 64 KiB limit of real mode, CR0.PG with EFER.LME and without CR4.PAE, reserved bits
-of EFER, a change of LME under paging, CPUID.PDPE1GB. Reserved bits of CR3 and CR4 end in a HANG
-instead of #GP. After INIT all registers are zero, upper halves too. A read of memory that is
-not there is no fault. There are no paging-structure caches. 0xA0000 .. 0xBFFFF is no display
-memory here. Any other reset of the machine (by port 0xCF9, say) looks like a triple fault.
+of EFER (LME and NXE without the feature are ignored), a change of LME under paging, CR4.PAE without
+the feature, CPUID.PDPE1GB. Reserved bits of CR3 and CR4 (LA57) end in a HANG instead of #GP.
+After INIT all registers are zero, upper halves too. A read of memory that is not there is no
+fault. There are no paging-structure caches. 0xA0000 .. 0xBFFFF is no display memory here. Any
+other reset of the machine (by port 0xCF9, say) looks like a triple fault.
 
 Files: protocol.h (the numbers that all sides share; protocol.py reads it), firmware.S,
 payload.S, firmware.py (assembles both), job.py, placing.py, link.py, vm.py (the process),
-lifeline.py (QEMU dies with Python), machine.py, bench.py.
+debugger.py, lifeline.py (QEMU dies with Python), machine.py, bench.py.
 """

@@ -8,6 +8,16 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True)
+class Injection:
+    """Values to put into the upper 32 bits of registers, when an instruction is first reached."""
+
+    linear: int
+    """Linear address of that instruction. It must be one of 64-bit code."""
+    upper_halves: dict[str, int]
+    """General register ("rsi") to 32 bits."""
+
+
+@dataclass(frozen=True)
 class Job:
     """One kick of the target CPU: the image as the host copies it, and where everything lies.
 
@@ -24,6 +34,8 @@ class Job:
     """Where 8 magic bytes are placed, if there is RAM that is free."""
     probes: tuple[int, ...] = ()
     """Up to 8 linear addresses that the payload loads 8 bytes from, in order."""
+    before: tuple[tuple[int, bytes], ...] = ()
+    """(address, bytes) of RAM outside the image: what it holds when the CPU starts."""
     dumps: tuple[tuple[int, int], ...] = ()
     """(address, length) of RAM to read back after the run."""
     place_payload: bool = True
@@ -32,6 +44,8 @@ class Job:
     """Address of the image's 4-byte status word, if it has one."""
     refusals: tuple[int, ...] = ()
     """Values of the status word with which the CPU parks: the wait may end early on them."""
+    injection: Injection | None = None
+    """What to change in the CPU on its way. It takes the debugger, and some milliseconds."""
 
 
 class OutcomeKind(StrEnum):
@@ -73,6 +87,8 @@ class Outcome:
     """The job's dumps, in their order."""
     stopped_at: int | None = None
     """PARKED, HANG, WRONG_MODE: linear address of the next instruction (after `hlt`: behind it)."""
+    injected: bool = False
+    """The job's injection was made: its instruction was reached."""
     seconds: float = 0.0
     """Wall-clock time of the replay."""
 

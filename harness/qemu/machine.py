@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from harness.qemu import firmware
-from harness.qemu.job import Job, Outcome, OutcomeKind
+from harness.qemu.debugger import Debugger, DebuggerError
+from harness.qemu.job import Injection, Job, Outcome, OutcomeKind
 from harness.qemu.link import Link, Report
 from harness.qemu.placing import CONVENTIONAL_END, Placed, is_ram, plan
 from harness.qemu.protocol import P
@@ -38,16 +39,25 @@ class Machine:
     """A persistent QEMU that replays jobs one after the other. Use it as a context manager.
 
     `phys_bits`: MAXPHYADDR, 36..52. `high_gib`: GiB of RAM wanted from 4 GiB on; cut to what
-    `phys_bits` can address. One thread, one process: QEMU dies with the thread that started it.
+    `phys_bits` can address. `lacking`: features that the target CPU does not have, by QEMU's names
+    ("lm", "nx"); without long mode MAXPHYADDR is 36. One thread, one process: QEMU dies with the
+    thread that started it.
     """
 
     def __init__(
-        self, phys_bits: int = 40, high_gib: int = 896, patience: Patience | None = None
+        self,
+        phys_bits: int = 40,
+        high_gib: int = 896,
+        patience: Patience | None = None,
+        lacking: frozenset[str] = frozenset(),
     ) -> None:
         """Note what is wanted; QEMU is started on entry."""
         if not 36 <= phys_bits <= 52:
             raise ValueError(f"phys_bits {phys_bits}: 36 to 52")
+        if "lm" in lacking and phys_bits != 36:
+            raise ValueError(f"phys_bits {phys_bits}: 36 without long mode")
         self.phys_bits = phys_bits
+        self.lacking = lacking
         high = min(high_gib * GIB, (1 << phys_bits) - 8 * GIB)
         self.ram: tuple[range, ...] = (
             range(0, CONVENTIONAL_END),
@@ -90,7 +100,7 @@ class Machine:
         for _ in range(2):
             try:
                 return self._attempt(job)
-            except VmDead:
+            except (VmDead, DebuggerError):
                 self._stop()
                 self._start()
                 self.restarts += 1
@@ -103,7 +113,13 @@ class Machine:
         parts = plan(job, number, self.ram)
         boots = link.get("BOOTS")
         erase, self._leftovers = self._leftovers, parts.leftovers()
+        injection = job.injection
+        if injection is not None:
+            debugger = vm.paused()
+            debugger.breakpoint(injection.linear, wanted=True)
+            debugger.go()
         link.run(number, job.base, (*erase, *parts.placed), job.probes)
+        injected = injection is not None and self._inject(vm.debugger, injection)
         kind, stopped_at = self._watch(job, number, boots)
         arrived = kind is OutcomeKind.HAND_OFF
         if kind is not OutcomeKind.HAND_OFF:
@@ -127,8 +143,24 @@ class Machine:
             probe_expected=parts.probes,
             memory=tuple(vm.read(address, size) for address, size in job.dumps),
             stopped_at=stopped_at,
+            injected=injected,
             seconds=time.monotonic() - began,
         )
+
+    def _inject(self, debugger: Debugger, injection: Injection) -> bool:
+        """Wait for the instruction, change the registers, go on. Whether it was reached."""
+        reached = debugger.stopped(self._patience.running)
+        if not reached:
+            debugger.pause()
+        debugger.breakpoint(injection.linear, wanted=False)
+        registers = debugger.registers(TARGET)
+        # In 16-bit code RIP is an offset: there the breakpoint is met, but nothing is changed.
+        reached = reached and registers["rip"] == injection.linear
+        if reached:
+            for name, upper in injection.upper_halves.items():
+                debugger.write(TARGET, name, upper << 32 | registers[name] & 0xFFFF_FFFF)
+        debugger.go()
+        return reached
 
     def _watch(self, job: Job, number: int, boots: int) -> tuple[OutcomeKind, int | None]:
         """Wait for the end of job `number`; return its kind, not yet told apart by arrival."""
@@ -185,7 +217,7 @@ class Machine:
     # Starting and stopping.
 
     def _start(self) -> None:
-        vm = VirtualMachine(firmware.rom(), self.phys_bits, self._high)
+        vm = VirtualMachine(firmware.rom(), self.phys_bits, self._high, self.lacking)
         link = Link(vm.own)
         self._running = vm, link
         self._leftovers = ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Decides what lies where before a kick: image, payload, magic, and a tag under each probe."""
+"""Decides what lies where before a kick: image, payload, magic, a tag under each probe."""
 
 from __future__ import annotations
 
@@ -57,12 +57,13 @@ class Plan:
 def plan(job: Job, sequence: int, ram: Sequence[range]) -> Plan:
     """Place the parts of job number `sequence`. Raises BadJob."""
     _check(job, ram)
-    placed = [Placed(job.base, job.image, lasting=False)]
+    placed = [Placed(address, data, lasting=False) for address, data in job.before]
+    placed.append(Placed(job.base, job.image, lasting=False))
     if job.place_payload:
         code = Placed(job.kernel, firmware.payload(sequence), lasting=True)
         if not is_ram(code.address, len(code.data), ram):
             raise BadJob(f"no RAM for a payload of {len(code.data)} bytes at {job.kernel:#x}")
-        if _overlap(code.address, code.end, placed[0]):
+        if _overlap(code.address, code.end, placed[-1]):
             raise BadJob(f"payload at {job.kernel:#x} would overwrite the image at {job.base:#x}")
         placed.append(code)
     for index, address in enumerate((job.boot_params, *job.probes)):
@@ -90,6 +91,9 @@ def _check(job: Job, ram: Sequence[range]) -> None:
     for address in (job.kernel, job.boot_params, *job.probes):
         if not 0 <= address < 1 << 64:
             raise BadJob(f"address {address:#x} has more than 64 bits")
+    for address, data in job.before:
+        if not is_ram(address, len(data), ram):
+            raise BadJob(f"no RAM for what shall lie at {address:#x}, {len(data)} bytes")
     for address, size in job.dumps:
         if not is_ram(address, size, ram):
             raise BadJob(f"no RAM to dump at {address:#x}, {size} bytes")

@@ -35,7 +35,7 @@
 #define PROBES              0x40        /* Python: linear addresses for the payload to load from */
 #define PROBES_MAX          8
 #define COPIES              0x100       /* Python: (from, to, bytes), 24 bytes each */
-#define COPIES_MAX          32
+#define COPIES_MAX          128
 
 #define COMMAND_RUN         1           /* INIT CPU 1, copy, SIPI, SIPI */
 #define COMMAND_COLLECT     2           /* INIT CPU 1, fetch the arrival byte */

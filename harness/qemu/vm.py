@@ -14,10 +14,12 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from qemu.qmp import QMPClient, QMPError
 
+from harness.qemu.debugger import Debugger
 from harness.qemu.protocol import HERE, P
 from trampoline.errors import UserError
 
@@ -56,11 +58,15 @@ RESET_VECTOR = 0xFFFFFFF0  # SDM 3A 10.1.4; also where a CPU stands that waits f
 class VirtualMachine:
     """A two-CPU PC of `phys_bits` physical address bits with `high` bytes of RAM from 4 GiB on.
 
-    RAM and ROM are anonymous files that Python shares with QEMU through inherited descriptors, and
-    QMP is a socket pair: there is no path to clean up, and when both processes are gone, so is all.
+    CPU 1 lacks some features; CPU 0, which runs the host image, has them all.
+    RAM and ROM are anonymous files that Python shares with QEMU through inherited descriptors; QMP
+    and the debugger's line are socket pairs: there is no path to clean up, and when both processes
+    are gone, so is all.
     """
 
-    def __init__(self, rom: bytes, phys_bits: int, high: int) -> None:
+    def __init__(
+        self, rom: bytes, phys_bits: int, high: int, lacking: frozenset[str] = frozenset()
+    ) -> None:
         """Start QEMU, with the CPUs running `rom`. Raises QemuMissing, QemuFailed."""
         program = shutil.which(QEMU)
         if program is None:
@@ -74,17 +80,20 @@ class VirtualMachine:
         os.ftruncate(self._high, high)
         self.own = mmap.mmap(self._low, P["OWN_SIZE"], offset=P["OWN_BASE"])
         ours, theirs = socket.socketpair()
-        command = [program, *self._arguments(phys_bits, high, theirs.fileno())]
+        self._gdb, gdb = socket.socketpair()
+        ends = theirs.fileno(), gdb.fileno()
+        command = [program, *self._arguments(phys_bits, high, lacking, *ends)]
         # A session of its own: Ctrl-C at the terminal goes to Python alone, which then ends QEMU.
         self._process = subprocess.Popen(
             [sys.executable, "-IS", str(HERE / "lifeline.py"), str(os.getpid()), *command],
-            pass_fds=[*self._fds, theirs.fileno()],
+            pass_fds=[*self._fds, *ends],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
             start_new_session=True,
         )
         theirs.close()
+        gdb.close()
         try:
             self._wait(self._qmp.connect(ours))
         except BaseException as error:
@@ -95,14 +104,21 @@ class VirtualMachine:
                 raise QemuFailed(f"{program} did not start: {why}") from error
             raise
 
-    def _arguments(self, phys_bits: int, high: int, qmp: int) -> list[str]:
-        cpu = "max" if phys_bits == 40 else f"max,vendor=GenuineIntel,phys-bits={phys_bits}"
+    def _arguments(
+        self, phys_bits: int, high: int, lacking: frozenset[str], qmp: int, gdb: int
+    ) -> list[str]:
+        cpu = f"max,vendor=GenuineIntel,phys-bits={phys_bits}"
+        if phys_bits == 40 or "lm" in lacking:  # a CPU without long mode takes no width
+            cpu = "max"
+        off = "".join(f",{flag}=off" for flag in sorted(lacking))
+        target = f"max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0{off}"
         low = P["LOW_RAM_SIZE"]
         file = "share=on,prealloc=off,reserve=off,mem-path=/proc/self/fd"
         return [
             *("-no-user-config", "-nodefaults", "-display", "none", "-nic", "none"),
             # One host thread for both CPUs: `pause` and `hlt` of one give the other its turn.
-            *("-accel", "tcg,thread=single", "-cpu", cpu, "-smp", "2"),
+            *("-accel", "tcg,thread=single", "-cpu", cpu),
+            *("-smp", "1,sockets=2,maxcpus=2", "-device", target),
             *("-M", "pc,memory-backend=low,smm=off,hpet=off,vmport=off,usb=off"),
             # Room for the DIMM to be aligned to 1 GiB.
             *("-m", f"size={low}B,slots=1,maxmem={low + high + GIB}B"),
@@ -111,6 +127,7 @@ class VirtualMachine:
             *("-device", f"pc-dimm,memdev=high,addr={P['HIGH_RAM_BASE']:#x}"),
             *("-bios", f"/proc/self/fd/{self._rom}"),
             *("-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"),
+            *("-chardev", f"socket,id=gdb,fd={gdb}"),
         ]
 
     def read(self, address: int, size: int) -> bytes:
@@ -143,6 +160,19 @@ class VirtualMachine:
             raise VmDead(f"QEMU's register dump is not understood: {text[:80]!r}")
         return CpuState(int(base[1], 16) + int(counter, 16), fields["HLT"] == "1")
 
+    @cached_property
+    def debugger(self) -> Debugger:
+        """QEMU's debugger, attached when first asked for; that stops all CPUs."""
+        command = {"command-line": "gdbserver chardev:gdb"}
+        self._wait(self._qmp.execute("human-monitor-command", command))
+        return Debugger(self._gdb)
+
+    def paused(self) -> Debugger:
+        """The debugger, with all CPUs stopped. Raises VmDead, DebuggerError."""
+        if "debugger" in self.__dict__:
+            self.debugger.pause()
+        return self.debugger
+
     def close(self) -> str:
         """End the process, free everything; return what QEMU wrote to standard error."""
         self._process.kill()
@@ -151,6 +181,7 @@ class VirtualMachine:
         with suppress(VmDead):  # the usual answer of a connection whose peer was killed
             self._wait(self._qmp.disconnect())
         self._loop.close()
+        self._gdb.close()
         self.own.close()
         for fd in self._fds:
             os.close(fd)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import z3
 
 from harness.replay.places import Places
-from harness.replay.predict import Prediction, Values
+from harness.replay.predict import Prediction
+from harness.replay.writes import Values
 from harness.solve.evaluate import compile_term
 from harness.x86.run import Access, PathEnd
 from harness.x86.terms import ENTRY_MEMORY, INDEX, VECTOR, number, variables

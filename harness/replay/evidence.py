@@ -10,16 +10,19 @@ from collections.abc import Iterable
 from itertools import chain
 from types import TracebackType
 
-from harness.qemu.job import OutcomeKind
+import z3
+
 from harness.qemu.machine import Machine
 from harness.qemu.vm import QemuMissing
 from harness.record import Evidence, ReplayRecord, SamplesRecord
-from harness.replay.predict import Input, Predictor
-from harness.replay.replay import expected, on_qemu, replay
+from harness.replay.cpu import lacking, on_qemu
+from harness.replay.predict import Input, Prediction, Predictor
+from harness.replay.replay import not_replayed, replay
 from harness.replay.sample import corners, randoms, region
 from harness.solve.evaluate import evaluate
-from harness.solve.obligation import Obligation, Witness
+from harness.solve.obligation import END, Obligation, Witness
 from harness.x86.run import Run
+from harness.x86.terms import OTHER
 from trampoline.contract import Contract
 
 PHYS_BITS = 40  # MAXPHYADDR of the machine that most replays run on, if the contract allows it
@@ -27,13 +30,17 @@ WANTED = 200  # replays beside the proofs of one trampoline; fewer are said to b
 OTHER_PHYS_BITS = (36, 46)
 SHARE = 0.1  # of the samples, on each of the other machines
 MISSING = "qemu-system-x86_64 not found"
+NOT_VIOLATED = "nothing is violated on a CPU and with memory as QEMU has them"
 
 
 class Machines:
-    """QEMU machines by MAXPHYADDR, started when first needed. Use it as a context manager."""
+    """QEMU machines by MAXPHYADDR and missing features, started when first needed.
+
+    Use it as a context manager.
+    """
 
     def __init__(self) -> None:
-        self._running: dict[int, Machine] = {}
+        self._running: dict[tuple[int, frozenset[str]], Machine] = {}
         self.missing = False
 
     def __enter__(self) -> Machines:
@@ -50,15 +57,19 @@ class Machines:
             machine.__exit__(kind, error, trace)
         self._running.clear()
 
-    def get(self, phys_bits: int) -> Machine | None:
-        """The machine with this MAXPHYADDR; None if there is no QEMU."""
-        if phys_bits not in self._running and not self.missing:
-            machine = Machine(phys_bits=phys_bits)
+    def get(self, phys_bits: int, lacking: frozenset[str] = frozenset()) -> Machine | None:
+        """The machine with this MAXPHYADDR whose target CPU lacks these features, by QEMU's names.
+
+        None if there is no QEMU.
+        """
+        key = phys_bits, lacking
+        if key not in self._running and not self.missing:
+            machine = Machine(phys_bits=phys_bits, lacking=lacking)
             try:
-                self._running[phys_bits] = machine.__enter__()
+                self._running[key] = machine.__enter__()
             except QemuMissing:
                 self.missing = True
-        return self._running.get(phys_bits)
+        return self._running.get(key)
 
 
 def show(
@@ -68,20 +79,50 @@ def show(
     obligation: Obligation,
     witness: Witness,
 ) -> ReplayRecord:
-    """Replay a refutation: CONFIRMED if QEMU fails just as predicted."""
-    machine = machines.get(witness.values["maxphyaddr"])
-    if machine is None:
-        return _not_replayed(Evidence.NOT_REPLAYED, MISSING)
+    """Replay a refutation: CONFIRMED if QEMU does just what was predicted, and what is violated
+    was itself seen."""
     given = on_qemu(witness.values, witness.entry_bytes)
+    machine = machines.get(given.values["maxphyaddr"], lacking(given.values))
+    if machine is None:
+        return not_replayed(Evidence.NOT_REPLAYED, MISSING)
+    prediction = predictor.predict(given)
     probes: tuple[int, ...] = ()
     if obligation.probe is not None:
-        memory = predictor.memory_of(given)
-        probes = (evaluate(obligation.probe, given.values, memory),)
-    prediction = predictor.predict(given)
-    if OutcomeKind.HAND_OFF in expected(prediction, probes)[0]:
-        reason = "nothing that QEMU shows depends on what is violated"
-        return _not_replayed(Evidence.NOT_REPLAYABLE, reason)
-    return replay(contract, predictor, machine, given, probes)
+        probes = (evaluate(obligation.probe, given.values, prediction.memory),)
+    violated = _violated(obligation, prediction)
+    if not violated:
+        return not_replayed(Evidence.NOT_REPLAYABLE, NOT_VIOLATED)
+    shown_by = [obligation.shown_by.get(goal, (END,)) for goal in violated]
+    record = replay(contract, predictor, machine, given, probes, shown_by)
+    second = _second_start(witness)
+    if second is None or record.evidence is not Evidence.CONFIRMED:
+        return record
+    other = replay(contract, predictor, machine, on_qemu(second, witness.entry_bytes))
+    if other.evidence is Evidence.CONFIRMED:
+        return record
+    return other.model_copy(update={"reason": f"the second start: {other.reason}"})
+
+
+def _second_start(witness: Witness) -> dict[str, int] | None:
+    """The symbols of the second start, if the obligation compares two."""
+    ending = f"_{OTHER}"
+    own = {
+        name.removesuffix(ending): value
+        for name, value in witness.values.items()
+        if name.endswith(ending)
+    }
+    return {**witness.values, **own} if own else None
+
+
+def _violated(obligation: Obligation, prediction: Prediction) -> list[str]:
+    """The goals that the input violates; none if it is outside of the hypotheses."""
+
+    def holds(term: z3.BoolRef) -> bool:
+        return bool(evaluate(term, prediction.values, prediction.memory))
+
+    if not all(holds(hypothesis) for hypothesis in obligation.hypotheses):
+        return []
+    return [name for name, goal in obligation.goals.items() if not holds(goal)]
 
 
 def sample(
@@ -154,7 +195,3 @@ def _sample_one(
 def _with_input(record: ReplayRecord, inputs: dict[str, str]) -> ReplayRecord:
     """The record with its input named beside what was predicted."""
     return record.model_copy(update={"predicted": {**inputs, **record.predicted}})
-
-
-def _not_replayed(evidence: Evidence, reason: str) -> ReplayRecord:
-    return ReplayRecord(evidence=evidence, reason=reason, predicted={}, observed={})

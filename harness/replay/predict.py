@@ -9,13 +9,14 @@ from functools import cached_property
 
 import z3
 
+from harness.replay.writes import CompiledWrite, Values
 from harness.solve.evaluate import Function, compile_term
 from harness.solve.obligation import Witness
 from harness.x86.execute import scratch
-from harness.x86.memory import RangeWrite, Record, stretches
+from harness.x86.memory import stretches
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
-from harness.x86.terms import INDEX, VECTOR, variables
+from harness.x86.terms import VECTOR, variables
 from models.paging import Access
 from trampoline.contract import Contract
 from trampoline.image import Image
@@ -41,22 +42,23 @@ class Input:
         return self.values[VECTOR] << 12
 
 
-class Values(dict[str, int]):
-    """Symbols that a prediction does not depend on are 0."""
-
-    def __missing__(self, key: str) -> int:
-        return 0
+OUTSIDE_MAX = 0x4000
+"""Bytes written outside the image, at most, that a prediction lists."""
 
 
 class Prediction:
-    """The path that an input takes, and what it leaves behind."""
+    """The path that an input takes, and what it leaves behind.
+
+    Bytes outside the image that the path writes and does not read first may hold anything at entry:
+    here they hold something else than what is written, so that the write can be seen.
+    """
 
     def __init__(self, predictor: Predictor, given: Input) -> None:
         self.given = given
         self.values = Values(given.values)
         self.entry = predictor.entry_bytes(given)
-        self.memory = predictor.memory_of(given)
-        self._predictor = predictor
+        self._unknown = dict(given.unknown)
+        self._asked: set[int] = set()
         taken = [
             compiled
             for compiled in predictor.ends
@@ -65,6 +67,35 @@ class Prediction:
         if len(taken) != 1:
             raise ValueError(f"{len(taken)} paths for one input: {dict(given.values)}")
         self._end = taken[0]
+        self._starts = [write.start(self.values, self.memory) for write in self._end.writes]
+        self.outside = self._outside()
+        """Bytes outside the image that the path writes, by physical address, at its end. Empty if
+        there are more than OUTSIDE_MAX: see `outside_size`."""
+        for address in self.outside.keys() - self._asked - self._unknown.keys():
+            self._unknown[address] = self.outside[address] ^ 0xFF
+
+    def memory(self, address: int) -> int:
+        """The byte of physical memory at entry. Addresses outside the image are remembered."""
+        if not 0 <= address - self.given.base < len(self.entry):
+            self._asked.add(address)
+        return self._byte(address)
+
+    def _byte(self, address: int) -> int:
+        offset = address - self.given.base
+        if 0 <= offset < len(self.entry):
+            return self.entry[offset]
+        return self._unknown.get(address, 0)
+
+    def outside_at_entry(self) -> dict[int, int]:
+        """Bytes outside the image on which this prediction rests, by physical address.
+
+        Those of the input, those that path and writes depend on, and those that are written.
+        """
+        return {address: self._unknown.get(address, 0) for address in self._asked} | {
+            address: byte
+            for address, byte in self._unknown.items()
+            if not 0 <= address - self.given.base < len(self.entry)
+        }
 
     @property
     def end(self) -> PathEnd:
@@ -76,25 +107,50 @@ class Prediction:
         return {name: term(self.values, self.memory) for name, term in self._end.state.items()}
 
     def accessed_flags(self) -> list[int]:
-        """Image offsets of the bytes in which the CPU sets a descriptor's accessed flag."""
-        return [term(self.values, self.memory) - self.given.base for term in self._end.accessed]
+        """Addresses of the bytes in which the CPU sets a descriptor's accessed flag."""
+        return [term(self.values, self.memory) for term in self._end.accessed]
+
+    @cached_property
+    def outside_size(self) -> int:
+        """How many bytes outside the image the path may write."""
+        return sum(write.span for write, _ in self._leaving())
+
+    def _leaving(self) -> list[tuple[CompiledWrite, int]]:
+        """The writes that do not lie in the image, each with its address."""
+        first, last = self.given.base, self.given.base + len(self.entry)
+        return [
+            (write, start)
+            for write, start in zip(self._end.writes, self._starts, strict=True)
+            if start < first or start + write.span > last
+        ]
+
+    def _outside(self) -> dict[int, int]:
+        if self.outside_size > OUTSIDE_MAX:
+            return {}
+        written: dict[int, int] = {}
+        for write, start in self._leaving():
+            for address, data in write.stores(start, self.values, self.memory):
+                written.update(enumerate(data, address))
+        inside = range(self.given.base, self.given.base + len(self.entry))
+        return {address: byte for address, byte in written.items() if address not in inside}
 
     @cached_property
     def image_after(self) -> bytes:
         """The image's bytes at the end of the path."""
-        return self.image_before(len(self._end.records))
+        return self.image_before(len(self._end.writes))
 
     def image_before(self, count: int) -> bytes:
         """The image's bytes when the path's memory log had `count` records."""
         window = bytearray(self.entry)
-        for record in self._end.records[:count]:
-            record.apply(window, self.given.base, self.values, self.memory)
+        writes = zip(self._end.writes[:count], self._starts, strict=False)
+        for write, start in writes:
+            write.apply(window, start - self.given.base, self.values, self.memory)
         return bytes(window)
 
     def mapped(self, linear: int, access: Access) -> bool:
         """At the end of the path, the byte at `linear` is mapped to itself for this access."""
         values = Values({**self.values, str(linear_address): linear})
-        return bool(self._end.identity(access)(values, self.memory))
+        return bool(self._end.identity(access)(values, self._byte))
 
 
 class Predictor:
@@ -165,7 +221,8 @@ class _CompiledEnd:
             **state.registers,
             **{"rip": state.rip, "cr0": control.cr0, "cr3": control.cr3, "cr4": control.cr4},
             **{"efer": control.efer, "gdtr_base": state.gdtr_base},
-            **{"gdtr_limit": state.gdtr_limit},
+            **{"gdtr_limit": state.gdtr_limit, "idtr_base": state.idtr_base},
+            **{"idtr_limit": state.idtr_limit, "if": z3.simplify(z3.Extract(9, 9, state.rflags))},
             **{name: segment.selector for name, segment in state.segments.items()},
         }
         return {
@@ -175,9 +232,9 @@ class _CompiledEnd:
         }
 
     @cached_property
-    def records(self) -> list[_CompiledRecord]:
+    def writes(self) -> list[CompiledWrite]:
         """The writes of the path, in order."""
-        return [_CompiledRecord(record) for record in self.end.memory.records]
+        return [CompiledWrite(record) for record in self.end.memory.records]
 
     @cached_property
     def accessed(self) -> list[Function]:
@@ -202,42 +259,3 @@ def _differs(symbol: str) -> bool:
     return symbol.startswith(("cpuid_", "accessed_dirty", "rdx_at_entry", "cr0_at_entry")) or (
         "undefined" in symbol
     )
-
-
-class _CompiledRecord:
-    """One write as functions of the input."""
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.address = compile_term(record.address)
-        self.value = compile_term(record.value)
-        self.constant = INDEX not in variables(record.value)
-
-    def apply(
-        self, window: bytearray, base: int, values: Values, memory: Callable[[int], int]
-    ) -> None:
-        """Write to the window of memory that begins at `base`; what lies outside is left out."""
-        record, start = self.record, self.address(values, memory) - base
-        size = record.size
-        if not isinstance(record, RangeWrite):
-            _put(window, start, self.value(values, memory), size)
-            return
-        indexed = Values(values)
-        fixed = self.value(indexed, memory) if self.constant else 0
-        if self.constant and record.stride == size and start >= 0:
-            length = min(record.count * size, len(window) - start)
-            window[start : start + length] = (fixed.to_bytes(size, "little") * record.count)[
-                :length
-            ]
-            return
-        for index in range(record.count):
-            indexed[INDEX] = index
-            value = fixed if self.constant else self.value(indexed, memory)
-            _put(window, start + index * record.stride, value, size)
-
-
-def _put(window: bytearray, start: int, value: int, size: int) -> None:
-    data = value.to_bytes(size, "little")
-    for position, byte in enumerate(data, start):
-        if 0 <= position < len(window):
-            window[position] = byte

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import z3
 
 from harness.qemu.machine import Machine
+from harness.replay.cpu import on_qemu
 from harness.replay.predict import Input
-from harness.replay.replay import on_qemu
 from harness.x86.prover import RLIMIT
 from harness.x86.run import Run
 from harness.x86.solver import check, fresh

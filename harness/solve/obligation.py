@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -20,6 +21,14 @@ class Verdict(StrEnum):
     PROVED = "PROVED"
 
 
+END = "end"
+"""Shown by how the run ends: by a shutdown, a halt, or a load at `probe` that faults."""
+IMAGE = "image"
+"""Shown by the bytes of the image after the run."""
+OUTSIDE = "outside"
+"""Shown by the bytes outside the image that the run writes."""
+
+
 @dataclass(frozen=True)
 class Obligation:
     """Hypotheses and a goal. `goals` name the parts of the goal; all of them must hold.
@@ -27,6 +36,10 @@ class Obligation:
     `chosen` are further quantities that the claim speaks of for all values (a size, an offset),
     with the value that a readable witness would have. `promises` say in words which hypotheses are
     promises of the host. `probe` is a linear address at which a refutation shows.
+
+    `shown_by` says for a goal what must be seen in a replay for its violation to be confirmed: END,
+    IMAGE, OUTSIDE, and names of registers at the hand-off, such as "gdtr_limit" ("if": RFLAGS.IF).
+    For a goal without an entry that is END.
     """
 
     name: str
@@ -35,6 +48,11 @@ class Obligation:
     chosen: dict[str, int] = field(default_factory=dict)
     promises: tuple[str, ...] = ()
     probe: z3.BitVecRef | None = None
+    shown_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := self.shown_by.keys() - self.goals.keys():
+            raise ValueError(f"{self.name}: shown_by names no goal: {sorted(unknown)}")
 
     @property
     def goal(self) -> z3.BoolRef:

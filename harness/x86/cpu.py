@@ -136,6 +136,8 @@ class Cpu(SimStatePlugin):
             control=self.control,
             gdtr_base=self.gdtr.base,
             gdtr_limit=self.gdtr.limit,
+            idtr_base=self.idtr.base,
+            idtr_limit=self.idtr.limit,
         )
 
 

@@ -54,6 +54,11 @@ class Access:
     stride: int = 0
 
     @property
+    def writes(self) -> bool:
+        """It changes memory."""
+        return self.kind in ("store", "accessed")
+
+    @property
     def paged(self) -> bool:
         """Paging was on: long mode is, and nothing else pages here."""
         return self.mode in PAGED
@@ -81,6 +86,8 @@ class FinalState:
     control: Control
     gdtr_base: z3.BitVecRef  # linear address, 64 bits
     gdtr_limit: z3.BitVecRef  # 16 bits, last valid offset
+    idtr_base: z3.BitVecRef  # like GDTR
+    idtr_limit: z3.BitVecRef
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import pytest
 
 from harness.qemu.machine import Machine
 from harness.qemu.vm import QEMU
+from harness.replay.cpu import on_qemu
 from harness.replay.predict import Input, Predictor
-from harness.replay.replay import on_qemu
 from harness.x86.execute import execute
 from harness.x86.run import Run
 from harness.x86.terms import VECTOR

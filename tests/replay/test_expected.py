@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.qemu.job import OutcomeKind
-from harness.replay.replay import FAILED, expected
+from harness.replay.expect import FAILED, expected
 from harness.x86.run import EndKind
 from tests.replay.conftest import GIB, MIB, Subject, given
 

@@ -60,11 +60,15 @@ def run(
     base: int | None = BASE,
     descriptors: str = "",
     assume: str = "[]",
+    any_registers: bool = False,
 ) -> Run:
-    """Execute code of so many bits at one base, or at all of them if `base` is None."""
+    """Execute code of so many bits at one base, or at all of them if `base` is None.
+
+    `any_registers`: registers and flags hold anything at entry.
+    """
     way = WAYS[bits] if way is None else way
     contract, image = build(folder, code, way=way, descriptors=descriptors, assume=assume)
-    return execute(contract, image, base)
+    return execute(contract, image, base, any_registers=any_registers)
 
 
 def only_end(result: Run) -> PathEnd:

@@ -51,16 +51,6 @@ def test_what_is_not_modelled_is_refused_by_name(
     assert detail.startswith("at image offset 0x")
 
 
-def test_code_that_was_overwritten_is_refused(tmp_path: Path) -> None:
-    code = "movb $0x90, OFF(1f)(%esi); 1: hlt"
-    assert "`hlt` may have been overwritten" in refusal(run(tmp_path, code, 32))
-
-
-def test_a_store_that_may_hit_code_is_refused_where_that_code_runs(tmp_path: Path) -> None:
-    code = "movl OFF(scratch)(%esi), %eax; andl $0xfff, %eax; movb $0, (%esi, %eax); nop; hlt"
-    assert "may have been overwritten" in refusal(run(tmp_path, code, 32))
-
-
 def test_running_off_the_image_is_refused(tmp_path: Path) -> None:
     assert "runs out of the image" in refusal(run(tmp_path, "jmp tables_end", 32))
 

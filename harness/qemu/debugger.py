@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""QEMU's debugger: stop a CPU at one instruction, change the upper halves of its registers.
+
+The GDB remote protocol (GDB manual, appendix E) over a connected socket, the few packets needed.
+The packages for it are not maintained, and gdb itself would be one more program to install.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+GENERAL = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15".split()
+"""In the order of QEMU's target description (i386-64bit.xml); RIP comes next. 8 bytes each."""
+ANSWER_TIMEOUT = 5.0  # seconds
+INTERRUPT = b"\x03"
+HARDWARE = "1"  # breakpoint type: no byte of memory is changed
+
+
+class DebuggerError(Exception):
+    """QEMU's debugger answers nothing, or not what the protocol says."""
+
+
+class Debugger:
+    """One end of the connection. QEMU pauses all CPUs when the debugger is attached."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Take over a machine that is paused. Raises DebuggerError."""
+        self._socket = connection
+        self._received = b""
+        self._ask("qSupported:multiprocess+")
+        self._ask("qXfer:features:read:target.xml:0,ffb")  # before it P is not understood
+
+    def go(self) -> None:
+        """Let all CPUs run on."""
+        self._send("vCont;c")
+
+    def pause(self) -> None:
+        """Stop all CPUs. Raises DebuggerError."""
+        self._write(INTERRUPT)
+        try:
+            self._receive(ANSWER_TIMEOUT)
+        except TimeoutError as error:
+            raise DebuggerError("the CPUs do not stop") from error
+
+    def breakpoint(self, linear: int, *, wanted: bool) -> None:
+        """Set or remove a breakpoint at a linear address, for all CPUs, while they are stopped."""
+        self._expect(f"{'Z' if wanted else 'z'}{HARDWARE},{linear:x},1")
+
+    def stopped(self, timeout: float) -> bool:
+        """Wait until a CPU has met a breakpoint; whether one has, in `timeout` seconds."""
+        try:
+            self._receive(timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def registers(self, cpu: int) -> dict[str, int]:
+        """The general registers and RIP of a stopped CPU (from 0), 64 bits each."""
+        self._expect(f"Hgp1.{cpu + 1:x}")
+        data = bytes.fromhex(self._ask("g").decode())
+        return {
+            name: int.from_bytes(data[8 * number : 8 * number + 8], "little")
+            for number, name in enumerate([*GENERAL, "rip"])
+        }
+
+    def write(self, cpu: int, name: str, value: int) -> None:
+        """Set a general register of a stopped CPU to 64 bits; it must be in 64-bit mode."""
+        self._expect(f"Hgp1.{cpu + 1:x}")
+        self._expect(f"P{GENERAL.index(name):x}={value.to_bytes(8, 'little').hex()}")
+
+    def _expect(self, packet: str) -> None:
+        if (answer := self._ask(packet)) != b"OK":
+            raise DebuggerError(f"{packet}: {answer!r}")
+
+    def _ask(self, packet: str) -> bytes:
+        self._send(packet)
+        try:
+            return self._receive(ANSWER_TIMEOUT)
+        except TimeoutError as error:
+            raise DebuggerError(f"{packet}: no answer") from error
+
+    def _send(self, packet: str) -> None:
+        data = packet.encode()
+        self._write(b"$%s#%02x" % (data, sum(data) & 0xFF))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise DebuggerError("the connection ended") from error
+
+    def _receive(self, timeout: float) -> bytes:
+        """The next packet, acknowledged. Raises TimeoutError, DebuggerError."""
+        deadline = time.monotonic() + timeout
+        while True:
+            start = self._received.find(b"$")
+            end = self._received.find(b"#", start)
+            if 0 <= start < end and end + 3 <= len(self._received):
+                packet = self._received[start + 1 : end]
+                self._received = self._received[end + 3 :]
+                self._write(b"+")
+                return packet
+            self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
+            try:
+                more = self._socket.recv(65536)
+            except TimeoutError:
+                raise
+            except OSError:
+                more = b""
+            if not more:
+                raise DebuggerError("the connection ended")
+            self._received += more
