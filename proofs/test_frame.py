@@ -83,7 +83,7 @@ def _stack(subject: Subject, end: PathEnd) -> Obligation:
     parts = [subject.part(stack.start, stack.end)] if stack is not None else []
     goals, shown_by = {}, {}
     for number, access in enumerate(end.accesses, start=1):
-        if access.stack and access.kind in ("load", "store"):
+        if access.stack:
             name = _name(access, number)
             goals[name] = subject.lies_in(access, parts)
             if access.writes:

@@ -41,8 +41,8 @@ def _key_path(model: type[BaseModel], location: _Location) -> str:
         return "the contract"
     names = [part for part in location if part != "[key]"]
     match names:
-        case ["scratch", int(index), *rest]:
-            shown, keys = f"[[scratch]] no. {index + 1}", rest
+        case [("scratch" | "gdt") as table, int(index), *rest]:
+            shown, keys = f"[[{table}]] no. {index + 1}", rest
         case ["expected", str(claim), *rest]:
             shown, keys = f"[expected.{claim}]", rest
         case [str(table), str(key), *rest]:

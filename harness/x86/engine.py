@@ -27,7 +27,8 @@ from models.paging import Access as Kind
 
 MAX_TURNS = 128  # of a loop that is not summarised
 MAX_OPEN_TURNS = 8  # of one whose condition is not constant
-STACK = frozenset({"PUSH", "POP", "CALL", "RET", "RETF"})
+STACK = {"PUSH": "store", "CALL": "store", "POP": "load", "RET": "load", "RETF": "load"}
+"""Instructions that use the stack, and which of their accesses do: others are operands."""
 MAX_INSTRUCTIONS = 5_000  # on one path; a longer one is refused, not cut off
 
 
@@ -120,7 +121,7 @@ def _overwritten(machine: Machine, instruction: Instruction) -> list[z3.BoolRef]
 
 def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:
     cpu = machine.cpu
-    machine.on_stack = instruction.mnemonic in STACK
+    machine.stack_access = STACK.get(instruction.mnemonic, "")
     if instruction.mnemonic.endswith((".REP", ".REPE", ".REPNE")):
         repeat(machine, instruction)
         return [cpu]

@@ -22,10 +22,10 @@ FEW = 8  # stores of a loop that are kept one by one
 class Machine(Translated):
     """The port of `pcode.Plain`, and what system instructions are made of.
 
-    `on_stack`: the instruction at hand uses the stack.
+    `stack_access`: the kind of access that the instruction at hand makes to the stack, if any.
     """
 
-    on_stack = False
+    stack_access = ""
 
     # --- the port of plain instructions
 
@@ -137,7 +137,7 @@ class Machine(Translated):
             *self.cpu.accesses,
             Access(
                 "store", first, record.size, record.value, mode, self.instruction,
-                len(self.cpu.path), len(self.cpu.memory.records), self.on_stack,
+                len(self.cpu.path), len(self.cpu.memory.records), False,
                 record.count, record.stride,
             ),
         )  # fmt: skip
@@ -148,7 +148,7 @@ class Machine(Translated):
             *self.cpu.accesses,
             Access(
                 kind, linear, size, value, self.cpu.mode, self.instruction,
-                len(self.cpu.path), len(self.cpu.memory.records), self.on_stack,
+                len(self.cpu.path), len(self.cpu.memory.records), kind == self.stack_access,
             ),
         )  # fmt: skip
 

@@ -49,7 +49,7 @@ class Access:
     instruction: int  # byte offset in the image
     conditions: int
     records: int
-    stack: bool = False  # by an instruction that uses the stack
+    stack: bool = False  # of the stack, by a push, pop, call or return
     count: int = 1
     stride: int = 0
 
