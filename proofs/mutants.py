@@ -30,10 +30,9 @@ from harness.replay.predict import Predictor
 from harness.replay.story import not_reached, source_of, symbol_before
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Verdict, worst
-from harness.x86.execute import bases, execute
+from harness.x86.execute import execute
 from harness.x86.lift import MAX_LENGTH, lift
 from harness.x86.run import EndKind, Run
-from harness.x86.terms import VECTOR
 from models.modes import Mode
 from proofs.prove import Prove
 from proofs.subject import Subject
@@ -123,19 +122,13 @@ def first_turned(
     subject = Subject(contract, image, run)
     predictor = Predictor(contract, image, run)
     refused = [end.detail for end in run.ends_of(EndKind.UNSUPPORTED)] + [run.lost] * bool(run.lost)
-    everyday = {
-        VECTOR: bases(contract, image)[0] >> 12,
-        "kernel_phys_addr": 16 << 20,
-        "boot_params_phys_addr": 0x20000,
-        "maxphyaddr": contract.cpu.maxphyaddr[0],
-    }
 
     def judge(claim: str, *obligations: Obligation, gaps: tuple[str, ...] = ()) -> None:
         if refused or gaps:
             raise _Turned(claim, Verdict.UNSUPPORTED, "; ".join((*refused, *gaps)))
         results = []
         for obligation in obligations:
-            results.append(decide(obligation, everyday, (), predictor))
+            results.append(decide(obligation, predictor))
             if results[-1].verdict is not Verdict.PROVED:
                 break
         verdict = worst([result.verdict for result in results])

@@ -17,11 +17,11 @@ from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
 from harness.replay.predict import Predictor
 from harness.replay.story import not_reached, story
-from harness.solve.decide import decide
+from harness.solve.decide import decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.x86.execute import bases
 from harness.x86.terms import VECTOR
-from proofs.subject import Subject
+from proofs.subject import LINEAR_MAX, Subject
 
 Progress = Callable[[str], None]
 MIB = 1 << 20
@@ -64,10 +64,14 @@ class Court:
         verdicts += [Verdict.INCOMPLETE] if self.subject.run.lost else []
         verdict = worst(verdicts)
         witness, samples = None, None
-        nearest = self._nearest(obligations, results)
-        if verdict is Verdict.REFUTED and nearest is not None:
-            results.sort(key=lambda result: result is not nearest[1])  # what is shown comes first
-            witness = self._witness(claim, nearest[0], nearest[2])
+        if verdict is Verdict.REFUTED:
+            judged = list(zip(obligations, results, strict=True))
+            shown = smallest(judged, self._defaults, self._preferred, self._predictor)
+            assert shown is not None  # a refuted obligation has a witness
+            obligation, result = shown
+            results = [result, *(r for r in results if r.obligation != result.obligation)]
+            assert result.witness is not None
+            witness = self._witness(claim, obligation, result.witness)
         elif verdict is Verdict.PROVED:
             samples = self.samples
         return self._record(
@@ -80,7 +84,7 @@ class Court:
         terms = (*obligation.hypotheses, *obligation.goals.values())
         key = tuple(term.get_id() for term in terms)  # unique while they live: kept beside
         if key not in self._decided:
-            result = decide(obligation, self._defaults, self._preferred, self._predictor)
+            result = decide(obligation, self._predictor)
             self._decided[key] = (obligation, result)
         return self._decided[key][1]
 
@@ -109,7 +113,7 @@ class Court:
 
     @cached_property
     def _preferred(self) -> tuple[z3.BoolRef, ...]:
-        """Inputs that QEMU can replay: RAM at the kernel, and not on top of the image."""
+        """Inputs that QEMU can replay: RAM at the kernel, or a kernel that is never reached."""
         kernel = self.subject.kernel
         windows = [w for w in self._steady.ram if w.start >= MIB]
         return (
@@ -117,21 +121,11 @@ class Court:
                 *(
                     z3.And(z3.UGE(kernel, w.start), z3.ULE(kernel, w.stop - PAYLOAD))
                     for w in windows
-                )
+                ),
+                z3.UGE(kernel, LINEAR_MAX),
             ),
             self.subject.maxphyaddr == self._phys_bits,
         )
-
-    def _nearest(
-        self, obligations: tuple[Obligation, ...], results: list[Result]
-    ) -> tuple[Obligation, Result, Witness] | None:
-        """The refuted obligation whose witness is nearest to everyday inputs."""
-        refuted = [
-            (obligation, result, result.witness)
-            for obligation, result in zip(obligations, results, strict=True)
-            if result.witness is not None
-        ]
-        return min(refuted, key=lambda found: self._distance(found[2]), default=None)
 
     def _witness(self, claim: str, obligation: Obligation, witness: Witness) -> WitnessRecord:
         """The witness for people, and its replay."""
@@ -155,17 +149,6 @@ class Court:
             path=story(self.subject.contract, self._predictor, witness, obligation),
             replay=replay,
         )
-
-    def _distance(self, witness: Witness) -> tuple[int, list[int], int]:
-        """How far from everyday: how many inputs moved, which ones, how large they are."""
-        moved = {
-            name: value
-            for name, value in witness.values.items()
-            if value != self._defaults.get(name, 0) and name != "offset"
-        }
-        order = list(self._defaults)
-        ranks = [order.index(name) if name in order else len(order) for name in moved]
-        return len(moved), sorted(ranks), sum(moved.values())
 
     def _record(
         self,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import z3
 
 from harness.solve.obligation import Obligation
@@ -13,7 +15,11 @@ from proofs.subject import ACCESSED_AND_DIRTY, Subject
 
 def no_stale_translation(subject: Subject) -> list[Obligation]:
     """Stores to tables in use change no entry that was present: a TLB may still hold it."""
-    all_tables = [
+    return [replace(o, secondary=True) for o in (*_all_tables(subject), *_no_change(subject))]
+
+
+def _all_tables(subject: Subject) -> list[Obligation]:
+    return [
         subject.about(
             f"{subject.of(end)}: all tables are known",
             end,
@@ -25,7 +31,10 @@ def no_stale_translation(subject: Subject) -> list[Obligation]:
         )
         for end in subject.hand_offs
     ]
-    return all_tables + [
+
+
+def _no_change(subject: Subject) -> list[Obligation]:
+    return [
         subject.about(
             f"{subject.of(end)}: no stale translation after table store {number}",
             end,

@@ -5,27 +5,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import z3
 
 from harness.solve.obligation import Obligation, Result, Verdict
-from harness.solve.witness import Concrete, find_witness
+from harness.solve.witness import Concrete, any_witness, nearest_witness
 from harness.x86.solver import check, fresh
 
 RLIMIT = 100_000_000  # z3 resource units for one question; the hardest in use needs a tenth
 
 
-def decide(
-    obligation: Obligation,
-    defaults: Mapping[str, int],
-    preferred: Sequence[z3.BoolRef],
-    concrete: Concrete,
-) -> Result:
+def decide(obligation: Obligation, concrete: Concrete) -> Result:
     """The verdict on one obligation, from solvers that share nothing with any other obligation.
 
-    `defaults` are the values that a witness keeps where it can, by symbol; `preferred` are
-    conditions that it satisfies where it can (inputs that can be replayed). `concrete` tells what
-    memory holds at entry for given inputs.
+    `concrete` tells what memory holds at entry for given inputs.
     """
     clock = _Clock()
     answer, _ = clock.check(obligation.hypotheses)
@@ -38,12 +32,37 @@ def decide(
         return clock.result(obligation, Verdict.PROVED)
     if answer == z3.unknown:
         return clock.result(obligation, Verdict.UNKNOWN, clock.reason)
-    witness = find_witness(obligation, defaults, preferred, concrete, clock.check)
+    witness = any_witness(obligation, concrete, clock.check)
     if witness is None:
         reason = "z3 gives a counterexample, but evaluating it does not confirm it"
         return clock.result(obligation, Verdict.UNKNOWN, reason)
     result = clock.result(obligation, Verdict.REFUTED, "; ".join(witness.violated))
-    return Result(**{**vars(result), "witness": witness})
+    return replace(result, witness=witness)
+
+
+def smallest(
+    results: Sequence[tuple[Obligation, Result]],
+    defaults: Mapping[str, int],
+    preferred: Sequence[z3.BoolRef],
+    concrete: Concrete,
+) -> tuple[Obligation, Result] | None:
+    """Of refuted obligations the one with the most readable witness, and its result with that.
+
+    `defaults` are the values that a witness keeps where it can, by symbol; `preferred` are
+    conditions that it satisfies where it can (inputs that can be replayed). An obligation that is
+    secondary counts only if no other is refuted.
+    """
+    refuted = {o.name: (o, r) for o, r in results if r.witness is not None}
+    primary = [o for o, _ in refuted.values() if not o.secondary]
+    candidates = primary or [o for o, _ in refuted.values()]
+    if not candidates:
+        return None
+    found = nearest_witness(candidates, defaults, preferred, concrete, _Clock().check)
+    if found is None:
+        return refuted[candidates[0].name]
+    obligation, witness = found
+    result = refuted[obligation.name][1]
+    return obligation, replace(result, witness=witness, reason="; ".join(witness.violated))
 
 
 def _resources(solver: z3.Solver) -> int:

@@ -14,6 +14,7 @@ from harness.solve.obligation import Obligation, Witness
 from harness.x86.terms import ENTRY_MEMORY, subterms, variables
 
 Check = Callable[[Sequence[z3.BoolRef]], tuple[z3.CheckSatResult, z3.ModelRef | None]]
+ZERO_MEMORY = (z3.K(z3.BitVecSort(64), z3.BitVecVal(0, 8)) == ENTRY_MEMORY,)
 MAX_MOVED = 2  # inputs that may leave their defaults before all may
 
 
@@ -26,35 +27,55 @@ class Concrete(Protocol):
         """Byte by physical address; `unknown` gives bytes of which nothing is known, else 0."""
 
 
-def find_witness(
-    obligation: Obligation,
+def any_witness(obligation: Obligation, concrete: Concrete, check: Check) -> Witness | None:
+    """Some input that satisfies the hypotheses and violates the goal, checked by evaluation.
+
+    Unknown memory is all zero if it can be.
+    """
+    violated = _violation(obligation)
+    symbols = _symbols(violated)
+    for wanted in (ZERO_MEMORY, ()):
+        answer, model = check((*violated, *wanted))
+        if answer == z3.sat and model is not None:
+            witness = _checked(obligation, symbols, {}, model, concrete)
+            if witness is not None:
+                return witness
+    return None
+
+
+def nearest_witness(
+    obligations: Sequence[Obligation],
     defaults: Mapping[str, int],
     preferred: Sequence[z3.BoolRef],
     concrete: Concrete,
     check: Check,
-) -> Witness | None:
-    """A small input that satisfies the hypotheses and violates the goal, or None.
+) -> tuple[Obligation, Witness] | None:
+    """Of all inputs that violate one of the obligations, the nearest to the defaults; or None.
 
+    Few inputs leave their defaults, the first in `defaults` first, and their values are small.
     Tried in this order: unknown memory all zero and the preferred conditions hold; unknown memory
     all zero; anything.
     """
-    violated = (*obligation.hypotheses, z3.Not(obligation.goal))
-    symbols = _symbols(violated)
-    zeros = z3.K(z3.BitVecSort(64), z3.BitVecVal(0, 8))
-    zero_memory = (zeros == ENTRY_MEMORY,)
-    for wanted in ((*zero_memory, *preferred), zero_memory, ()):
-        conditions = (*violated, *wanted)
-        if check(conditions)[0] != z3.sat:
-            continue
-        conditions = _few_moved(conditions, symbols, defaults, obligation, check)
-        conditions = _small(conditions, symbols, defaults, obligation, check)
-        answer, model = check(conditions)
-        if answer != z3.sat or model is None:
-            continue
-        witness = _checked(obligation, symbols, defaults, model, concrete)
-        if witness is not None:
-            return witness
+    for wanted in ((*ZERO_MEMORY, *preferred), ZERO_MEMORY, ()):
+        attempts = [(obligation, (*_violation(obligation), *wanted)) for obligation in obligations]
+        attempts = [(o, conditions) for o, conditions in attempts if check(conditions)[0] == z3.sat]
+        found = []
+        for obligation, pinned in _few_moved(attempts, defaults, check):
+            symbols = _symbols(_violation(obligation))
+            conditions = _small(pinned, symbols, defaults, obligation, check)
+            answer, model = check(conditions)
+            if answer != z3.sat or model is None:
+                continue
+            witness = _checked(obligation, symbols, defaults, model, concrete)
+            if witness is not None:
+                found.append((obligation, witness))
+        if found:
+            return min(found, key=lambda pair: sum(pair[1].values.values()))
     return None
+
+
+def _violation(obligation: Obligation) -> tuple[z3.BoolRef, ...]:
+    return (*obligation.hypotheses, z3.Not(obligation.goal))
 
 
 def _symbols(conditions: Sequence[z3.BoolRef]) -> dict[str, z3.ExprRef]:
@@ -72,33 +93,42 @@ def _equals(symbol: z3.ExprRef, value: int) -> z3.BoolRef:
 
 
 def _few_moved(
-    conditions: tuple[z3.BoolRef, ...],
-    symbols: Mapping[str, z3.ExprRef],
+    attempts: Sequence[tuple[Obligation, tuple[z3.BoolRef, ...]]],
     defaults: Mapping[str, int],
-    obligation: Obligation,
     check: Check,
-) -> tuple[z3.BoolRef, ...]:
+) -> list[tuple[Obligation, tuple[z3.BoolRef, ...]]]:
     """Pin as many symbols to their defaults as possible: all but none, one, two; or one by one.
 
-    The first in `defaults` is the first to be moved. What the claim chose itself (an offset) stays
-    free here.
+    What the claim chose itself (an offset) stays free here. All attempts that go with the same few
+    moved ones are kept.
     """
-    at_default = {
-        name: _equals(symbol, defaults.get(name, 0))
-        for name, symbol in symbols.items()
-        if name not in obligation.chosen
-    }
-    movable = [name for name in defaults if name in at_default]
+    pins = []
+    for obligation, conditions in attempts:
+        symbols = _symbols(conditions)
+        pins.append(
+            {
+                name: _equals(symbol, defaults.get(name, 0))
+                for name, symbol in symbols.items()
+                if name not in obligation.chosen
+            }
+        )
+    movable = [name for name in defaults if any(name in at_default for at_default in pins)]
     for count in range(MAX_MOVED + 1):
         for moved in combinations(movable, count):
-            pinned = (pin for name, pin in at_default.items() if name not in moved)
-            attempt = (*conditions, *pinned)
-            if check(attempt)[0] == z3.sat:
-                return attempt
-    for pin in at_default.values():
-        if check((*conditions, pin))[0] == z3.sat:
-            conditions = (*conditions, pin)
-    return conditions
+            kept = []
+            for (obligation, conditions), at_default in zip(attempts, pins, strict=True):
+                pinned = (pin for name, pin in at_default.items() if name not in moved)
+                attempt = (*conditions, *pinned)
+                if set(moved) <= at_default.keys() and check(attempt)[0] == z3.sat:
+                    kept.append((obligation, attempt))
+            if kept:
+                return kept
+    for (obligation, conditions), at_default in zip(attempts, pins, strict=True):
+        for pin in at_default.values():
+            if check((*conditions, pin))[0] == z3.sat:
+                conditions = (*conditions, pin)
+        return [(obligation, conditions)]
+    return []
 
 
 def _small(

@@ -10,6 +10,8 @@ TINY = Path(__file__).parent / "targets"
 MULTIKERNEL = Path(__file__).resolve().parents[2] / "trampoline" / "multikernel"
 
 Edits = Mapping[str, str]
+ONE_BASE: Edits = {"lowest = 0x1000": "lowest = 0x90000"}
+"""For the contract: `multikernel` at its highest base only. What is refuted there, is."""
 
 
 def variant(

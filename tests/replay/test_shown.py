@@ -122,9 +122,10 @@ def test_a_decided_witness_of_a_write_outside_is_confirmed(
     """The whole way: obligation, solver, witness, replay. The pushes are at one fixed address."""
     subject = Claims(rfc.contract, rfc.image, rfc.run)
     end = subject.hand_offs[0]
-    goals = {f"write {n}": subject.in_image(a) for n, a in enumerate(subject.writes(end))}
+    image = [range(len(rfc.image.data))]
+    goals = {f"write {n}": subject.lies_in(a, image) for n, a in enumerate(subject.writes(end))}
     obligation = subject.about("frame", end, goals, shown_by=dict.fromkeys(goals, (OUTSIDE,)))
-    result = decide(obligation, given(16 * MIB).values, (), rfc.predictor)
+    result = decide(obligation, rfc.predictor)
     assert result.verdict is Verdict.REFUTED
     assert result.witness is not None
     record = show(rfc.contract, rfc.predictor, machines, obligation, result.witness)

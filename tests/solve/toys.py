@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import z3
 
-from harness.solve.decide import decide
+from harness.solve.decide import decide, smallest
 from harness.solve.obligation import Obligation, Result
 from harness.x86.terms import ENTRY_MEMORY
 
@@ -46,7 +46,11 @@ def judged(
     chosen: dict[str, int] | None = None,
     concrete: AsTheModelSays | AlwaysZero | None = None,
 ) -> Result:
-    """The verdict on a toy obligation."""
+    """The verdict on a toy obligation, with its smallest witness."""
     goals = goal if isinstance(goal, dict) else {"the goal": goal}
     obligation = Obligation("toy", hypotheses, goals, chosen or {})
-    return decide(obligation, defaults or {}, preferred, concrete or AsTheModelSays())
+    result = decide(obligation, concrete or AsTheModelSays())
+    shown = smallest(
+        [(obligation, result)], defaults or {}, preferred, concrete or AsTheModelSays()
+    )
+    return result if shown is None else shown[1]
