@@ -59,6 +59,10 @@ def _exists(expected: bool, *flags: str, **leaves: int) -> Row:
     )
 
 
+def _has_efer(expected: bool, *flags: str) -> Row:
+    return Row(f"IA32_EFER with {flags}", lambda m: holds(processor(m, *flags).has_efer), expected)
+
+
 OPEN = (0, ONES)
 OTHERS = ~(1 << 20 | 1 << 26 | 1 << 29) & ONES
 ROWS = (
@@ -121,20 +125,11 @@ ROWS = (
     _exists(True, basic=0x7FFF_FFFF),
     _exists(False, basic=0x8000_0000),
     # IA32_EFER.
-    *(
-        Row(
-            f"IA32_EFER with {flags}",
-            lambda m, flags=flags: holds(processor(m, *flags).has_efer),
-            expected,
-        )
-        for flags, expected in (
-            ((), False),
-            (("pae", "gib_pages", "five_level"), False),
-            (("no_execute",), True),
-            (("long_mode",), True),
-            (("long_mode", "no_execute"), True),
-        )
-    ),
+    _has_efer(False),
+    _has_efer(False, "pae", "gib_pages", "five_level"),
+    _has_efer(True, "no_execute"),
+    _has_efer(True, "long_mode"),
+    _has_efer(True, "long_mode", "no_execute"),
 )
 
 

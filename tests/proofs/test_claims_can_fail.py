@@ -19,7 +19,7 @@ from harness.replay.predict import Predictor
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Verdict
 from harness.x86.execute import execute
-from harness.x86.run import Run
+from harness.x86.run import PathEnd, Run
 from proofs import mutants, test_paths
 from proofs.mutants import CHEAPEST_FIRST, Claim, first_turned
 from proofs.subject import Subject
@@ -170,7 +170,8 @@ def verdicts(claim: Claim, subject: Subject, run: Run) -> list[Verdict]:
     found: list[Verdict] = []
     predictor = Predictor(subject.contract, subject.image, run)
 
-    def judge(name: str, *obligations: Obligation) -> None:
+    def judge(name: str, *obligations: Obligation, gaps: tuple[str, ...] = ()) -> None:
+        assert not gaps
         found.extend(decide(o, predictor).verdict for o in obligations)
 
     claim(subject, judge)  # type: ignore[arg-type]
@@ -181,17 +182,18 @@ def test_a_lost_path_and_one_taken_twice_are_refuted(tiny_run: tuple[Subject, Ru
     subject, run = tiny_run
     claim = test_paths.test_paths
 
-    def with_ends(*indices: int) -> list[Verdict]:
-        damaged = replace(run, ends=tuple(run.ends[i] for i in indices))
+    def with_ends(ends: list[PathEnd]) -> list[Verdict]:
+        damaged = replace(run, ends=tuple(ends))
         return verdicts(claim, Subject(subject.contract, subject.image, damaged), run)
 
-    assert with_ends(0, 1, 2) == [Verdict.PROVED, Verdict.PROVED]
-    for lost in ((0, 1), (0, 2), (1, 2)):
-        assert with_ends(*lost) == [Verdict.REFUTED, Verdict.PROVED]
-    broken = replace(run.ends[0], path=run.ends[0].path[:-1])
-    twice = replace(run, ends=(broken, *run.ends[1:]))
-    found = verdicts(claim, Subject(subject.contract, subject.image, twice), run)
-    assert found == [Verdict.PROVED, Verdict.REFUTED]
+    whole = list(run.ends)
+    assert len(whole) == 5
+    assert with_ends(whole) == [Verdict.PROVED, Verdict.PROVED]
+    for lost in range(len(whole)):
+        left = [end for number, end in enumerate(whole) if number != lost]
+        assert with_ends(left) == [Verdict.REFUTED, Verdict.PROVED]
+    broken = replace(whole[0], path=whole[0].path[:-1])
+    assert with_ends([broken, *whole[1:]]) == [Verdict.PROVED, Verdict.REFUTED]
 
 
 def test_the_campaign_kills_names_and_resumes(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_the_shipped_contracts_assume_nothing_of_registers_and_cpu() -> None:
     assert hardened.status.refused is not None
     assert hardened.status.refused.values == (0xE0000001, 0xE0000002, 0xE0000003)
     for contract in (rfc, hardened):
-        assert contract.entry.assume == contract.cpu.assume == ()
+        assert not contract.entry.assume and not contract.cpu.assume
         assert contract.cpu.maxphyaddr == (36, 52)
         assert (contract.base.lowest, contract.base.limit) == (0x1000, 0xA0000)
         assert contract.stack is not None
@@ -190,7 +190,7 @@ def test_a_contract_without_optional_parts_loads(tmp_path: Path) -> None:
     path.write_text(head + status.replace(REFUSED, ""), encoding="utf-8")
     contract = load_contract(path)
     assert contract.stack is None
-    assert contract.gdt == contract.scratch == ()
+    assert not contract.gdt and not contract.scratch
     assert contract.expected == {}
     assert contract.path == path
 

@@ -85,7 +85,7 @@ def emulate(image: Image, last: int, values: Chosen) -> Emulation:
 
 
 def without_long_mode(machine: unicorn.Uc, _: object) -> bool:
-    """CPUID of a CPU whose highest extended leaf is the one that names the features: it has none."""
+    """CPUID of a CPU without features, whose highest extended leaf is the one that names them."""
     highest = machine.reg_read(x86_const.UC_X86_REG_EAX) == 0x8000_0000
     for name in ("EAX", "EBX", "ECX", "EDX"):
         answer = 0x8000_0001 if highest and name == "EAX" else 0

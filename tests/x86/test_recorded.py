@@ -92,6 +92,14 @@ CODE = {
     "moves through the stack pointer": (
         32, "movl %eax, -4(%esp); movl -4(%esp), %eax", [], [("store", 4), ("load", 4)]
     ),
+    "a push from memory": (32, "pushl OFF(status)(%esi)", [("store", 4)], [("load", 4)]),
+    "a pop to memory": (
+        32, "pushl $1; popl OFF(status)(%esi)", [("store", 4), ("load", 4)], [("store", 4)]
+    ),
+    "a call through memory": (
+        32, "leal OFF(1f)(%esi), %eax; movl %eax, OFF(status)(%esi); call *OFF(status)(%esi); 1:",
+        [("store", 4)], [("store", 4), ("load", 4)],
+    ),
     "a move after a push": (32, "pushl $1; movl %eax, -8(%esp)", [("store", 4)], [("store", 4)]),
     "a fill": (
         32, "pushl $1; leal OFF(area)(%esi), %edi; movl $64, %ecx; rep stosl",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The least that brings a CPU from SIPI to 64-bit mode: the first 4 GiB are mapped to themselves, and
- * a kernel or boot_params that does not lie there is refused.
+ * a kernel or boot_params that does not lie there, or meets the image, is refused.
  */
 #include "x86.h"
 
@@ -42,6 +42,7 @@ code32:
 	leal	OFF(tables)(%esi), %edi
 	xorl	%eax, %eax
 	movl	$(6 * PAGE_SIZE / 4), %ecx
+	cld
 	rep stosl
 	leal	(OFF(pdpt) + TABLE_FLAGS)(%esi), %eax
 	movl	%eax, OFF(pml4)(%esi)
@@ -81,16 +82,26 @@ code32:
 	.code64
 	.globl	code64
 code64:
-	movl	%esi, %esi			/* the upper half is undefined */
+	movl	%esi, %esi			/* upper halves are undefined */
+	movl	%esp, %esp
 	movq	OFF(kernel_word)(%rsi), %r14
 	movq	OFF(boot_params_word)(%rsi), %r15
 	movl	$LAST_START, %eax
+	leaq	1 - PAGE_SIZE(%rsi), %rcx	/* a page from here on meets the image */
 	movl	$2, %ebx
 	cmpq	%rax, %r14
 	ja	refuse
+	movq	%r14, %rdx
+	subq	%rcx, %rdx
+	cmpq	$(OFF(tables_end) + PAGE_SIZE - 1), %rdx
+	jb	refuse
 	movl	$3, %ebx
 	cmpq	%rax, %r15
 	ja	refuse
+	movq	%r15, %rdx
+	subq	%rcx, %rdx
+	cmpq	$(OFF(tables_end) + PAGE_SIZE - 1), %rdx
+	jb	refuse
 	movq	%r15, %rsi
 	jmp	*%r14
 refuse:
@@ -98,7 +109,7 @@ refuse:
 	hlt
 
 	.balign	8, 0
-	.globl	kernel_word, boot_params_word, status, far_pointer, gdt, stack, stack_end
+	.globl	kernel_word, boot_params_word, status, far_pointer, gdt, gdt_end, stack, stack_end
 kernel_word:
 	.quad	0
 boot_params_word:
