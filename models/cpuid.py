@@ -29,7 +29,8 @@ class Features:
     max_basic: z3.BitVecRef
     """32 bits: the highest basic leaf."""
     max_extended: z3.BitVecRef
-    """32 bits: the highest extended leaf; less than 80000000H where there is none."""
+    """32 bits: the highest extended leaf; less than 80000000H where there is none (by the manual
+    CPUID then gives the data of the highest basic leaf, which is taken to be less)."""
 
     @property
     def has_efer(self) -> z3.BoolRef:

@@ -47,6 +47,7 @@ from proofs.test_identity_map import (
 )
 from proofs.test_no_fault import test_no_fault
 from proofs.test_paths import test_paths
+from proofs.test_stale import test_no_stale_translation
 from proofs.test_status_word import test_status_word
 from reports.files import OUT, write_atomically
 from trampoline.contract import Contract, load_contract
@@ -71,6 +72,7 @@ CHEAPEST_FIRST: tuple[Claim, ...] = (
     test_image_identity_map,
     test_boot_params_identity_map,
     test_kernel_identity_map,
+    test_no_stale_translation,
 )
 
 

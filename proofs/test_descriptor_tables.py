@@ -10,7 +10,7 @@ from harness.x86.run import PathEnd, TableLoad
 from proofs.prove import Prove
 from proofs.subject import Subject
 
-SELECTORS = ("cs", "ds", "es", "ss")
+SELECTORS = ("cs", "ds", "es", "ss", "fs", "gs")
 REAL_MODE_VECTOR = 4
 """Bytes of an entry of a real-mode IDT, the smallest there is (SDM vol. 3A 20.1.4)."""
 
@@ -40,8 +40,8 @@ def test_descriptor_tables(subject: Subject, prove: Prove) -> None:
 
 def _tables(subject: Subject, end: PathEnd) -> Obligation:
     goals, shown_by = {}, {}
-    for load in end.table_loads:
-        name = f"{load.register.upper()} is exact after {load.instruction:#x}"
+    for number, load in enumerate(end.table_loads, start=1):
+        name = f"load {number}, of {load.register.upper()} at {load.instruction:#x}, is exact"
         goals[name] = _exact(subject, load)
         if load is [other for other in end.table_loads if other.register == load.register][-1]:
             shown_by[name] = (f"{load.register}_limit",)

@@ -56,7 +56,7 @@ def _visible(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
     for selector in (BOOT_CS, BOOT_DS):
         entry = z3.simplify(state.gdtr_base + selector)
         seen[f"GDT entry {selector:#x}"] = end.memory.read(entry, 8)
-    for name in ("cs", "ds", "es", "ss"):
+    for name in ("cs", "ds", "es", "ss", "fs", "gs"):
         for field, term in vars(state.segments[name]).items():
             seen[f"{name.upper()} ({field})"] = term
     for access in Access:

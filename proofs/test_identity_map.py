@@ -9,32 +9,27 @@ from harness.solve.obligation import Obligation
 from harness.x86.run import EndKind
 from models.paging import Access
 from proofs.prove import Prove
-from proofs.stale import no_stale_translation
 from proofs.subject import OFFSET, SIZE, Subject
 
 
 def test_kernel_identity_map(subject: Subject, prove: Prove) -> None:
     """At the jump, every byte of [kernel, kernel + size) is mapped to itself, readable, writable
-    and executable (also under CR0.WP), for every size up to the contract's bound; nothing stale
-    can be in a TLB."""
+    and executable (also under CR0.WP), for every size up to the contract's bound."""
     size_max = subject.contract.kernel.size_max
     bounds = z3.And(z3.UGE(SIZE, 1), z3.ULE(SIZE, size_max), z3.ULT(OFFSET, SIZE))
     prove(
         "kernel_identity_map",
         *_mapped(subject, "the kernel", subject.kernel, SIZE, bounds),
-        *no_stale_translation(subject),
     )
 
 
 def test_boot_params_identity_map(subject: Subject, prove: Prove) -> None:
-    """At the jump, every byte of boot_params is mapped to itself, readable and writable; nothing
-    stale can be in a TLB."""
+    """At the jump, every byte of boot_params is mapped to itself, readable and writable."""
     size = subject.contract.boot_params.size
     bounds = z3.ULT(OFFSET, size)
     prove(
         "boot_params_identity_map",
         *_mapped(subject, "boot_params", subject.boot_params, size, bounds),
-        *no_stale_translation(subject),
     )
 
 
@@ -54,7 +49,6 @@ def test_image_identity_map(subject: Subject, prove: Prove) -> None:
             )
             for end in subject.hand_offs
         ),
-        *no_stale_translation(subject),
         *(
             subject.about(
                 f"{subject.of(end)}: {end.kind.value}",

@@ -16,29 +16,32 @@ SIZE = 4
 
 
 def test_status_word(subject: Subject, prove: Prove) -> None:
-    """The status word says `started` before the mailbox is read and until the jump, or until it
-    names a refusal, and then the CPU is parked; nothing else is ever written to it, or to a part of
-    it."""
+    """The first that a path writes to the status word is `started`, before it reads the mailbox. A
+    refusal is the last, and then the CPU is parked; at the jump the word says `started`. Nothing
+    else is ever written to it, or to a part of it."""
     prove("status_word", *(_of_path(subject, end) for end in subject.decided))
 
 
 def _of_path(subject: Subject, end: PathEnd) -> Obligation:
-    status = subject.contract.status
+    status, goals = subject.contract.status, {}
     refused = status.refused.values if status.refused is not None else ()
-    goals = {}
+    writes = [a for a in end.accesses if a.writes and not _misses_for_sure(subject, end, a)]
     for number, access in enumerate(end.accesses, start=1):
         name = f"access {number} at {access.instruction:#x}"
         if access.kind == "load" and _reads_mailbox(subject, access):
             now = subject.status_word(end, access.records)
             goals[f"{name} reads the mailbox after `started`"] = now == status.started
-        goal = _writes_well(subject, access, end, refused) if access.writes else None
-        if goal is not None:
-            goals[f"{name} writes a whole status or none"] = goal
-    last = subject.status_word(end)
+        if access in writes:
+            last = access is writes[-1] and access is not writes[0]
+            allowed = refused if last and end.kind is EndKind.PARKED else ()
+            goals[f"{name} writes what it may to the status word, or nothing"] = _writes_well(
+                subject, access, (status.started, *allowed)
+            )
+    word = subject.status_word(end)
     if end.kind is EndKind.HAND_OFF:
-        goals["at the jump the word says `started`"] = last == status.started
+        goals["at the jump the word says `started`"] = word == status.started
     if end.kind is EndKind.PARKED:
-        goals["the word names the refusal"] = z3.Or(*(last == value for value in refused))
+        goals["the word names the refusal"] = z3.Or(*(word == value for value in refused))
     goals = goals or {"no mailbox is read": z3.BoolVal(True)}
     shown_by = dict.fromkeys(goals, (END, IMAGE))
     return subject.about(f"{subject.of(end)}: its status", end, goals, shown_by=shown_by)
@@ -54,24 +57,19 @@ def _reads_mailbox(subject: Subject, access: Access) -> bool:
     return any(word - access.size < first < word + 8 for word in words)
 
 
-def _writes_well(
-    subject: Subject, access: Access, end: PathEnd, refused: tuple[int, ...]
-) -> z3.BoolRef | None:
-    """The store misses the word, or writes all of it with a value that means something.
-
-    None where it is known to miss.
-    """
-    status, word = subject.contract.status, subject.base + subject.status_offset
+def _misses_for_sure(subject: Subject, end: PathEnd, access: Access) -> bool:
     start = end.memory.base.offset_of(access.linear)
     length = access.stride * (access.count - 1) + access.size
-    if start is not None and not (
-        start < subject.status_offset + SIZE and subject.status_offset < start + length
-    ):
-        return None
+    word = subject.status_offset
+    return start is not None and not (start < word + SIZE and word < start + length)
+
+
+def _writes_well(subject: Subject, access: Access, allowed: tuple[int, ...]) -> z3.BoolRef:
+    """The write misses the word, or writes all of it with one of these values."""
+    word = subject.base + subject.status_offset
     first = access.linear + index_symbol * access.stride
     misses = z3.And(z3.UGE(first - word, SIZE), z3.UGE(word - first, access.size))
     means = z3.BoolVal(False)
     if access.size == SIZE and access.kind == "store":
-        values = (status.started, *refused)
-        means = z3.And(first == word, z3.Or(*(access.value == value for value in values)))
+        means = z3.And(first == word, z3.Or(*(access.value == value for value in allowed)))
     return z3.Implies(z3.ULT(index_symbol, access.count), z3.Or(misses, means))

@@ -15,6 +15,7 @@ CLAIM_ORDER = (
     "kernel_identity_map",
     "boot_params_identity_map",
     "image_identity_map",
+    "no_stale_translation",
     "no_fault",
     "footprint",
     "untouched",

@@ -49,12 +49,10 @@ def smallest(
     """Of refuted obligations the one with the most readable witness, and its result with that.
 
     `defaults` are the values that a witness keeps where it can, by symbol; `preferred` are
-    conditions that it satisfies where it can (inputs that can be replayed). An obligation that is
-    secondary counts only if no other is refuted.
+    conditions that it satisfies where it can (inputs that can be replayed).
     """
     refuted = {o.name: (o, r) for o, r in results if r.witness is not None}
-    primary = [o for o, _ in refuted.values() if not o.secondary]
-    candidates = primary or [o for o, _ in refuted.values()]
+    candidates = [obligation for obligation, _ in refuted.values()]
     if not candidates:
         return None
     found = nearest_witness(candidates, defaults, preferred, concrete, _Clock().check)

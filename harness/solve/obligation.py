@@ -40,8 +40,6 @@ class Obligation:
     `shown_by` says for a goal what must be seen in a replay for its violation to be confirmed: END,
     IMAGE, OUTSIDE, and names of registers at the hand-off, such as "gdtr_limit" ("if": RFLAGS.IF).
     For a goal without an entry that is END.
-
-    `secondary`: a condition on which the claim rests; what refutes a primary one says more.
     """
 
     name: str
@@ -51,7 +49,6 @@ class Obligation:
     promises: tuple[str, ...] = ()
     probe: z3.BitVecRef | None = None
     shown_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    secondary: bool = False
 
     def __post_init__(self) -> None:
         if unknown := self.shown_by.keys() - self.goals.keys():

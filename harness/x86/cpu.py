@@ -40,7 +40,8 @@ class Cpu(SimStatePlugin):
     `pc` is the image offset of the next instruction: CS.base + IP = base + pc always holds.
     `identity_slots` are the image offsets of the table entries through which the image is mapped
     to itself, once that is proved; None while paging is off or while it is not. `tables_fresh`:
-    no store since the tables in use were loaded, so the TLB holds what a walk would give.
+    no store since the tables in use were loaded, so the TLB holds what a walk would give. `walked`:
+    paging has been on, so that the CPU may have set flags in table entries.
     `hazards`: writes that may have changed code. `locations`: symbolic addresses by id, size and
     side condition, each with both and the pages in which it lies on this path. `noted`: all
     registers as `history` has them.
@@ -71,6 +72,8 @@ class Cpu(SimStatePlugin):
         self.trace: tuple[tuple[int, str], ...] = ()
         self.identity_slots: frozenset[int] | None = None
         self.tables_fresh = True
+        self.walked = False
+        self.pe_set = False  # by the instruction before this one
         self.hazards: tuple[Record, ...] = ()
         self.locations: dict[tuple[int, int, int], tuple[z3.ExprRef, z3.ExprRef, Pages]] = {}
         self.instructions = 0
@@ -90,7 +93,15 @@ class Cpu(SimStatePlugin):
         )
         for name in (
             *("mode", "paging", "pc", "path", "accesses", "table_loads", "trace"),
-            *("identity_slots", "tables_fresh", "hazards", "locations", "instructions"),
+            *(
+                "identity_slots",
+                "tables_fresh",
+                "walked",
+                "pe_set",
+                "hazards",
+                "locations",
+                "instructions",
+            ),
             *("history", "noted"),
         ):
             setattr(twin, name, getattr(self, name))

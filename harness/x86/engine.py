@@ -11,11 +11,11 @@ from angr.engines.successors import SimSuccessors, SuccessorsEngine
 from harness.x86.cpu import Cpu
 from harness.x86.errors import Unsupported
 from harness.x86.lift import MAX_LENGTH, Instruction, lift
-from harness.x86.loops import repeat, summarise
+from harness.x86.loops import execute_plain, repeat, summarise
 from harness.x86.machine import Machine
 from harness.x86.memory import overlap
 from harness.x86.path import Environment, PathOver
-from harness.x86.pcode import Jump, Plain, undefined_flags
+from harness.x86.pcode import Jump
 from harness.x86.registers import Registers
 from harness.x86.run import EndKind
 from harness.x86.system import handler
@@ -29,6 +29,7 @@ MAX_TURNS = 128  # of a loop that is not summarised
 MAX_OPEN_TURNS = 8  # of one whose condition is not constant
 STACK = {"PUSH": "store", "CALL": "store", "POP": "load", "RET": "load", "RETF": "load"}
 """Instructions that use the stack, and which of their accesses do: others are operands."""
+FAR_JUMP = "JMPF"
 MAX_INSTRUCTIONS = 5_000  # on one path; a longer one is refused, not cut off
 
 
@@ -69,6 +70,11 @@ def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
         cpu.trace = (*cpu.trace, (instruction.offset, cpu.mode.name))
         cpu.note()
         environment.covered.add(instruction.offset)
+        if cpu.pe_set and instruction.mnemonic != FAR_JUMP:
+            raise machine.refuse(
+                f"`{instruction}` between setting CR0.PE and the far jump (SDM 3A 9.9.1)"
+            )
+        cpu.pe_set = False
         return _execute(machine, instruction)
     except PathOver:
         return []
@@ -130,9 +136,7 @@ def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:
         return [cpu]
     if 0xF0 in instruction.prefixes:
         raise machine.refuse(f"`{instruction}` with a lock prefix")
-    jump = Plain(instruction, machine).run()
-    for flag in undefined_flags(instruction):
-        machine.registers.flags[flag] = machine.environment.unknown_flag(f"{flag}_undefined")
+    jump = execute_plain(machine, instruction, machine)
     if jump is None:
         cpu.pc = instruction.end
         return [cpu]

@@ -20,7 +20,7 @@ from harness.x86.errors import Unsupported
 from harness.x86.lift import Instruction
 from harness.x86.machine import Machine
 from harness.x86.memory import RangeWrite
-from harness.x86.pcode import Jump, Plain, Pointer
+from harness.x86.pcode import Jump, Plain, Pointer, Port, undefined_flags
 from harness.x86.prover import RLIMIT
 from harness.x86.registers import FLAGS, Registers, Value, force
 from harness.x86.solver import check, fresh
@@ -192,8 +192,16 @@ def _execute(
     for instruction in body:
         if jump is not None:
             raise _NotCounted
-        jump = Plain(instruction, port).run()
+        jump = execute_plain(machine, instruction, port)
     return port, jump
+
+
+def execute_plain(machine: Machine, instruction: Instruction, port: Port) -> Jump | None:
+    """A plain instruction, and then what the manual leaves undefined after it."""
+    jump = Plain(instruction, port).run()
+    for flag in undefined_flags(instruction):
+        port.registers.flags[flag] = machine.environment.unknown_flag(f"{flag}_undefined")
+    return jump
 
 
 def _upper_is_zero(value: z3.BitVecRef) -> bool:

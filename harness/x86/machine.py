@@ -97,7 +97,7 @@ class Machine(Translated):
         constant = self.environment.base.offset_of(linear) is not None
         ask = self.possible if constant or pages is None else by_syntax
         value = self.cpu.memory.read(linear, size, ask, pages)
-        if self.cpu.paging:
+        if self.cpu.walked:
             value = self._with_accessed_bits(linear, size, value)
         value = self.environment.base.normal(value)
         self._record(kind, linear, size, value)

@@ -137,19 +137,21 @@ PLAIN = frozenset(
 """Instructions that p-code describes rightly, as sleigh spells them."""
 DOUBLE_SHIFTS = frozenset({"SHLD", "SHRD"})
 """Of 16 bits they are undefined for counts above 16 (SDM 2): refused."""
+BIT_TESTS = frozenset({"BT", "BTS", "BTR", "BTC"})
+"""In memory they address a bit string, and may read and write more than the byte of the bit."""
 STRING = frozenset({"STOSB", "STOSW", "STOSD", "STOSQ"})
 """The same without a repeat prefix; with one, `loops.repeat` gives the operations of one turn."""
 UNDEFINED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("SHL", "SHR", "SAR", "SHLD", "SHRD"), ("OF", "AF")),
-    **dict.fromkeys(("BT", "BTS", "BTR", "BTC"), ("OF", "SF", "AF", "PF")),
+    **dict.fromkeys(("BT", "BTS", "BTR", "BTC"), ("OF", "SF", "ZF", "AF", "PF")),
     **dict.fromkeys(("IMUL", "MUL"), ("SF", "ZF", "AF", "PF")),
     **dict.fromkeys(("AND", "OR", "XOR", "TEST"), ("AF",)),
     **dict.fromkeys(("ADD", "ADC", "SUB", "SBB", "CMP", "INC", "DEC", "NEG"), ("AF",)),
 }
 """Flags that the manual leaves undefined after an instruction (SDM 2, "Flags Affected").
 
-OF is defined after a shift by one, AF after additions and subtractions; treating them as undefined
-there, too, is on the safe side (p-code never computes AF).
+OF is defined after a shift by one, AF after additions and subtractions, ZF after a bit test by
+Intel; treating them as undefined there, too, is on the safe side (p-code never computes AF).
 """
 
 
@@ -179,10 +181,24 @@ class Plain:
             raise self._refuse("an instruction that is not modelled")
         if self.instruction.mnemonic in DOUBLE_SHIFTS and self.instruction.operand_bytes == 2:
             raise self._refuse("a 16-bit double shift")
+        self._check_prefixes()
         for op in self.instruction.ops:
             if (jump := self.execute(op)) is not None:
                 return jump
         return None
+
+    def _check_prefixes(self) -> None:
+        """Branches whose target depends on the vendor, and bit strings in memory."""
+        mnemonic = self.instruction.mnemonic
+        branches = mnemonic.startswith("J") or mnemonic in ("CALL", "RET")
+        if branches and 0x66 in self.instruction.prefixes:
+            raise self._refuse("a near branch with an operand size prefix")
+        memory = any(
+            op.opcode in (OpCode.LOAD, OpCode.STORE) or any(v.space == "ram" for v in op.inputs)
+            for op in self.instruction.ops
+        )
+        if mnemonic in BIT_TESTS and memory:
+            raise self._refuse("a bit test in memory")
 
     def _refuse(self, what: str) -> Unsupported:
         return Unsupported(self.instruction.offset, f"{what} in `{self.instruction}`")

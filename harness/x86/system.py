@@ -39,6 +39,8 @@ def handler(instruction: Instruction) -> Callable[[Machine, Instruction], None] 
 
 
 def _nothing(machine: Machine, instruction: Instruction) -> None:
+    if instruction.mnemonic == "PAUSE" and instruction.length != 2:
+        raise machine.refuse("pause with a prefix")
     machine.cpu.pc = instruction.end
 
 
@@ -75,7 +77,7 @@ def _refuse_control(machine: Machine, value: z3.BitVecRef) -> None:
 def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
     """MOV to CR0 of 64 bits: modes may change, paging may begin or end."""
     cpu = machine.cpu
-    was_paging = cpu.paging
+    was_paging, was_protected = cpu.paging, cpu.mode is not modes.Mode.REAL16
     cs_long = cpu.segments["cs"].long
     machine.fault_if(
         modes.cr0_write_faults(cpu.control, value, cs_long), "#GP: CR0 may not hold this value"
@@ -83,6 +85,8 @@ def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
     _set_control(machine, modes.cr0_write(cpu.control, value))
     cpu.update_mode()
     _check_paging_kind(machine)
+    cpu.walked |= cpu.paging
+    cpu.pe_set |= not was_protected and cpu.mode is not modes.Mode.REAL16
     if cpu.paging:
         machine.map_image(flushed=not was_paging)
     else:
@@ -136,12 +140,14 @@ def _load_machine_status_word(machine: Machine, instruction: Instruction) -> Non
     if source.space != "register":
         raise machine.refuse("lmsw from memory")
     control = machine.cpu.control
+    was_protected = machine.cpu.mode is not modes.Mode.REAL16
     value = low(force(Plain(instruction, machine).read(source)), 16)
     _set_control(
         machine,
         modes.Control(modes.lmsw(control, value), control.cr3, control.cr4, control.efer),
     )
     machine.cpu.update_mode()
+    machine.cpu.pe_set = not was_protected and machine.cpu.mode is not modes.Mode.REAL16
     machine.cpu.pc = instruction.end
 
 
@@ -175,6 +181,8 @@ def _jump_far(machine: Machine, instruction: Instruction) -> None:
         return
     address = Plain(instruction, machine).operand_address()
     width = instruction.operand_bytes
+    if width == 8:
+        raise machine.refuse("a far jump with a 64-bit offset, which AMD processors do not have")
     linear = machine.linear(address, width + 2, write=False)
     offset_term = machine.read(linear, width, "load")
     selector_term = machine.read(simplify(linear + width), 2, "load")
@@ -233,7 +241,8 @@ def _only_efer(machine: Machine) -> None:
 
 
 def _identify(machine: Machine, instruction: Instruction) -> None:
-    """CPUID of a constant leaf; what the model does not say is unknown, but the same each time."""
+    """CPUID of a constant leaf. What the model does not say is unknown each time anew: some of it
+    depends on mode and control registers."""
     leaf = number(machine.registers.read("rax", 0, 4))
     subleaf = number(machine.registers.read("rcx", 0, 4))
     if leaf is None:
@@ -242,11 +251,7 @@ def _identify(machine: Machine, instruction: Instruction) -> None:
     outputs = cpuid(leaf, -1 if subleaf is None else subleaf, features)
     for name, output in outputs.items():
         label = f"cpuid_{leaf:x}_{name}"
-        unknown = (
-            machine.environment.unknown(label, 32)
-            if subleaf is None
-            else z3.BitVec(f"{label}_{subleaf:x}", 32)
-        )
+        unknown = machine.environment.unknown(label, 32)
         value = output.complete(unknown) if isinstance(output, Output) else unknown
         _write32(machine, "r" + name[1:], simplify(value))
     machine.cpu.pc = instruction.end

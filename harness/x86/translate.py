@@ -120,7 +120,8 @@ class Translated(Path):
         """Prove, if it is so, that every byte of the image is mapped to itself and writable.
 
         To be called after each write to a control register that a walk depends on; `flushed` says
-        that the write also emptied the TLB (SDM 3A 4.10.4.1).
+        that the TLB is empty: the write emptied it, or INIT did and paging is on for the first time
+        since (SDM 3A 4.10.4.1, 9.1).
 
         Every later access inside the image then translates to itself until a store changes one of
         the entries that the walks use; `_keep_translations` looks after that.
@@ -231,13 +232,15 @@ class Translated(Path):
             if not 0 <= offset <= length - size:
                 return None
             return frozenset(range(offset & -PAGE, offset + size, PAGE))
+        if size > PAGE:  # the pages of its first byte would not be all
+            return None
         page, within = _split_page(linear)
         if within is not None and within + size <= PAGE:
             return self._locate(page, PAGE, given)
         return self._locate(linear, size, given)
 
     def _locate(self, linear: z3.BitVecRef, size: int, given: z3.BoolRef | None) -> Pages:
-        """Image offsets of all pages that `size` bytes at an address may lie in."""
+        """Image offsets of all pages that `size` bytes, a page at most, may lie in."""
         key = (linear.get_id(), size, -1 if given is None else given.get_id())
         if key not in self.cpu.locations:
             distance = simplify(linear - self.environment.base.term)

@@ -42,6 +42,7 @@ KERNEL_WORD = "\tmovq\tOFF(kernel_phys_addr)(%rsi), %r14\n"
 LOAD_CR3 = "\tmovl\t%eax, %cr3\n"
 STACK_POINTER = "\tleal\tOFF(trampoline_stack_bsp_end)(%esi), %esp\n"
 MEETS_IMAGE = "\ttestb\t%cl, %ch\n\tjnz\trefuse\n"
+POOL = "\tleaq\tOFF(pgtable_extra_bsp)(%rsi), %rdx\n"
 STATUS_AGAIN = "\tmovl\t$STATUS_STARTED, OFF(trampoline_status_bsp)(%rsi)\n"
 
 REFUTED = {
@@ -58,6 +59,11 @@ REFUTED = {
     "image_identity_map": {
         "runs on pages mapped elsewhere": {
             FIRST_PAGE: "\tmovl\t$(LARGE_PAGE_FLAGS + LARGE_PAGE_SIZE), %eax"
+        },
+    },
+    "no_stale_translation": {
+        "changes a page that is in use": {
+            POOL: "\tmovl\t$0x40000183, TABLE(2) + 800(%rsi)\n" + POOL
         },
     },
     "no_fault": {

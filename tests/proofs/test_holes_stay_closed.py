@@ -17,6 +17,18 @@ FIRST_64 = "\tmovl\t%esp, %esp\n"
 POOL = "\tleaq\tOFF(pgtable_extra_bsp)(%rsi), %rdx\n"
 FIRST_PAGE = "\tmovl\t$LARGE_PAGE_FLAGS, %eax"
 MORE_PAGES = "\taddq\t$LARGE_PAGE_FLAGS, %rax"
+SET_STATUS = "\tmovl\t$STATUS_STARTED, OFF(trampoline_status_bsp)\n"
+READ_KERNEL = "\tmovq\tOFF(kernel_phys_addr)(%rsi), %r14\n"
+LOAD_GDT = "\tlgdt\tOFF(gdt_bsp_64)(%esi)\n"
+FAR_RETURN = "\tlret\n"
+JUMP = "\tmovq\t%r15, %rsi\n\tjmp\t*%r14"
+STACK = "trampoline_stack_bsp:\n\t.skip\tPAGE_SIZE\ntrampoline_stack_bsp_end:\n"
+CLEARED = "((6 + EXTRA_TABLES) * PAGE_SIZE / 4)"
+EXTRA = "\t.skip\tEXTRA_TABLES * PAGE_SIZE\n"
+MASK_FLAG = (
+    "\tseto\t%r8b\n\tmovl\t%ecx, %r9d\n\tshrl\t$7, %r9d\n\tandl\t%r9d, %r8d\n"
+    "\tandl\t$1, %r8d\n\tshlq\t$40, %r8\n"
+)
 READ_ONLY = "(PTE_P | PTE_PS | PTE_G)"
 
 HOLES = {
@@ -50,12 +62,72 @@ HOLES = {
         "\tmovl\t%eax, OFF(trampoline_location)(%rsi)\n"
         "\tmovl\t$0x80000001, %eax\n\tmovq\t%rax, %cr0\n" + POOL,
     },
+    "a loop that clears tables in use, over more than a page, from a symbolic address": {
+        STACK: "\t.org 0x800\ntrampoline_stack_bsp:\n\t.skip\t0x800\ntrampoline_stack_bsp_end:\n",
+        CLEARED: CLEARED.replace("6", "7"),
+        EXTRA: EXTRA + "\t.skip\tPAGE_SIZE\n",
+        JUMP: "\tmovq\t%r14, %rdi\n\tandl\t$0x400, %edi\n"
+        "\tleaq\tOFF(trampoline_stack_bsp)+8(%rsi,%rdi), %rdi\n"
+        "\txorl\t%eax, %eax\n\tmovl\t$(0xe800 / 8), %ecx\n"
+        "1:\tmovq\t%rax, (%rdi)\n\taddq\t$8, %rdi\n\tdecl\t%ecx\n\tjnz\t1b\n" + JUMP,
+    },
+    "a refusal that is taken back": {
+        READ_KERNEL: READ_KERNEL
+        + "\tmovl\t$STATUS_REFUSED_KERNEL, OFF(trampoline_status_bsp)(%rsi)\n"
+        "\tmovl\t$STATUS_STARTED, OFF(trampoline_status_bsp)(%rsi)\n",
+    },
+    "a refusal before the start is told": {
+        SET_STATUS: SET_STATUS.replace("STARTED", "REFUSED_CPU") + SET_STATUS,
+    },
+    "a short branch that cuts EIP off": {
+        LOAD_CR3: "\ttestl\t%esi, %esi\n\t.byte\t0x66\n\tjnz\t7f\n\tnop\n7:\n" + LOAD_CR3,
+    },
+    "a near jump whose length depends on the vendor": {
+        READ_KERNEL: "\t.byte\t0x66, 0xe9, 0x00, 0x00\n" + READ_KERNEL,
+    },
+    "a use of an accessed flag after paging was left": {
+        FAR_RETURN: "\tmovl\t$CR0_PE, %eax\n\tmovl\t%eax, %cr0\n\tmovl\tTABLE(0)(%esi), %ecx\n"
+        "\ttestb\t$0x20, %cl\n\tjnz\t8f\n\tmovl\t$(CR0_PG | CR0_PE), %eax\n"
+        "\tmovl\t%eax, %cr0\n\tlret\n8:\tjmp\t8b\n",
+    },
+    "one LGDT that loads two tables": {
+        LOAD_GDT: "\tleal\tOFF(trampoline_location)(%esi), %edx\n\tmovw\t$0xffff, (%edx)\n"
+        "\tmovl\t$0, 2(%edx)\n\tcall\t8f\n\tleal\tOFF(gdt_bsp_64)(%esi), %edx\n"
+        "\tcall\t8f\n\tjmp\t9f\n8:\tlgdt\t(%edx)\n\tret\n9:\n",
+    },
+    "FS and GS left as they were found": {
+        "\tmovl\t%eax, %fs\t\t\t/* MKRFC-5: not left as found */\n\tmovl\t%eax, %gs\n": "",
+    },
+    "a use of an undefined flag in a loop": {
+        "1:\tmovq\t%rax, (%rbx)\n": "1:\ttestb\t%al, %al\n\tbtl\t$0, %ecx\n"
+        + MASK_FLAG
+        + "\txorq\t%rax, %r8\n\tmovq\t%r8, (%rbx)\n",
+    },
+    "a bit of CPUID that differs from mode to mode": {
+        "\tmovl\t$CPUID_FEATURES, %eax\n\tcpuid\n": "\tmovl\t$CPUID_FEATURES, %eax\n"
+        "\txorl\t%ecx, %ecx\n\tcpuid\n\tmovl\t%edx, %ebp\n",
+        READ_KERNEL: READ_KERNEL + "\tmovl\t$CPUID_FEATURES, %eax\n\txorl\t%ecx, %ecx\n\tcpuid\n"
+        "\tcmpl\t%edx, %ebp\n\tje\t9f\n8:\thlt\n\tjmp\t8b\n9:\n",
+    },
+    "a bit test that writes beyond its byte": {
+        READ_KERNEL: "\tmovl\t$63, %ecx\n\tbtsq\t%rcx, OFF(trampoline_status_bsp)+1(%rsi)\n"
+        + READ_KERNEL,
+    },
+    "memory accesses between setting CR0.PE and the far jump": {
+        "\tlmsw\t%ax\n": "\tlmsw\t%ax\n\tmovl\t%esi, OFF(trampoline_location)\n",
+    },
+    "a far jump with an offset of 64 bits": {
+        JUMP: "\tmovq\t%r15, %rsi\n\tpushq\t$0x10\n\tpushq\t%r14\n\trex.w ljmp\t*(%rsp)\n",
+    },
+    "an exchange that looks like a pause": {
+        READ_KERNEL: READ_KERNEL + "\t.byte\t0xf3, 0x41, 0x90\n",
+    },
 }
 
 
 CLOSED_BY = {
     "an unaligned store that repairs an entry which a TLB may hold": (
-        "image_identity_map", "REFUTED", "changes no present entry"
+        "no_stale_translation", "REFUTED", "changes no present entry"
     ),
     "a write through a code segment in 32-bit code": ("paths", "UNSUPPORTED", "CS override"),
     "a 32-bit read of a selector that keeps the upper half of the register": (
@@ -71,6 +143,28 @@ CLOSED_BY = {
         "image_identity_map", "REFUTED", "the image is mapped to itself"
     ),
     "a store to read-only pages while CR0.WP is set": ("no_fault", "REFUTED", "#PF: write"),
+    "a loop that clears tables in use, over more than a page, from a symbolic address": (
+        "hand_off", "REFUTED", "changes a paging-structure entry"
+    ),
+    "a refusal that is taken back": ("status_word", "REFUTED", "writes what it may"),
+    "a refusal before the start is told": ("status_word", "REFUTED", "writes what it may"),
+    "a short branch that cuts EIP off": ("paths", "UNSUPPORTED", "operand size prefix"),
+    "a near jump whose length depends on the vendor": (
+        "paths", "UNSUPPORTED", "operand size prefix"
+    ),
+    "a use of an accessed flag after paging was left": ("hand_off", "REFUTED", "an endless loop"),
+    "one LGDT that loads two tables": ("descriptor_tables", "REFUTED", "of GDTR"),
+    "FS and GS left as they were found": ("determined", "REFUTED", "FS (selector) is the same"),
+    "a use of an undefined flag in a loop": ("determined", "REFUTED", "at an address lead"),
+    "a bit of CPUID that differs from mode to mode": (
+        "hand_off", "REFUTED", "names what is refused, for a reason"
+    ),
+    "a bit test that writes beyond its byte": ("paths", "UNSUPPORTED", "a bit test in memory"),
+    "memory accesses between setting CR0.PE and the far jump": (
+        "paths", "UNSUPPORTED", "SDM 3A 9.9.1"
+    ),
+    "a far jump with an offset of 64 bits": ("paths", "UNSUPPORTED", "a 64-bit offset"),
+    "an exchange that looks like a pause": ("paths", "UNSUPPORTED", "pause with a prefix"),
 }  # fmt: skip
 """The first claim that is not PROVED, its verdict, and words of its reason."""
 
@@ -90,7 +184,7 @@ def turned(folder: Path, source: Edits, contract: Edits) -> tuple[str, str, str]
 
 def test_a_changed_entry_is_refuted(tmp_path: Path) -> None:
     claim, verdict, reason = turned(tmp_path, CHANGED_ENTRY, {})
-    assert (claim, verdict) == ("image_identity_map", "REFUTED")
+    assert (claim, verdict) == ("no_stale_translation", "REFUTED")
     assert "changes no present entry" in reason
 
 

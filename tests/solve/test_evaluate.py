@@ -11,7 +11,7 @@ import pytest
 import z3
 
 from harness.solve.evaluate import compile_term, evaluate
-from harness.x86.terms import ENTRY_MEMORY
+from harness.x86.terms import ENTRY_MEMORY, OTHER_MEMORY
 
 WIDTHS = (1, 3, 8, 16, 33, 64)
 Term = Any  # z3 has no types
@@ -143,6 +143,14 @@ def test_bytes_of_memory_are_asked_for_by_address() -> None:
     assert (
         evaluate(term, {"a": (1 << 64) - 1}, {(1 << 64) - 1: 0x34, 0: 0x12}.__getitem__) == 0x1234
     )
+
+
+def test_two_starts_that_are_compared_find_the_same_memory() -> None:
+    """So what differs between them is never the memory that they find."""
+    address = z3.BitVecVal(7, 64)
+    same = z3.Select(ENTRY_MEMORY, address) == z3.Select(OTHER_MEMORY, address)
+    assert evaluate(same, {}, {7: 0x12}.__getitem__) == 1
+    assert evaluate(z3.Select(OTHER_MEMORY, address), {}, {7: 0x12}.__getitem__) == 0x12
 
 
 def test_a_symbol_without_a_value_is_an_error() -> None:

@@ -40,6 +40,18 @@ def test_one_input_moves_where_one_is_enough() -> None:
     assert found["x"] + found["y"] == 1000
 
 
+@pytest.mark.parametrize(
+    ("defaults", "found"),
+    [({"x": 5, "y": 6}, {"x": 994, "y": 6}), ({"y": 6, "x": 5}, {"x": 5, "y": 995})],
+    ids=["x first", "y first"],
+)
+def test_the_first_default_is_the_first_to_move(
+    defaults: dict[str, int], found: dict[str, int]
+) -> None:
+    result = judged(z3.ULT(X + Y, 1000), defaults=defaults)
+    assert result.witness is not None and result.witness.values == found
+
+
 def test_two_inputs_move_where_one_is_not_enough() -> None:
     assert witness(z3.Not(z3.And(X == 70, Y == 80))).values == {"x": 70, "y": 80, "z": 7}
 

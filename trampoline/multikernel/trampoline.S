@@ -93,6 +93,8 @@ startup_32_bsp:
 	movl	%eax, %ds
 	movl	%eax, %es
 	movl	%eax, %ss
+	movl	%eax, %fs			/* MKRFC-5: not left as found */
+	movl	%eax, %gs
 	/* MKRFC-4: the stack segment is flat from here on, so the stack pointer is linear. */
 	leal	OFF(trampoline_stack_bsp_end)(%esi), %esp
 

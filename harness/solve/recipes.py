@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From one failure to a recipe that makes an obligation fail for many inputs: only a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import z3
+
+from harness.solve.evaluate import Memory
+from harness.solve.throughout import Failure, Recipe, Throughout, UndecidedError, literal
+
+Landmarks = Mapping[str, Sequence[z3.ExprRef]]
+"""Terms over the inputs that a symbol may have to equal for a claim to fail, the best first."""
+
+
+def recipes_for(claim: Throughout, failure: Failure, landmarks: Landmarks) -> list[Recipe]:
+    """Recipes that all work for the failure's own input: one that is likely to work for more.
+
+    If this failure needs numbers of its own, others at the same input are tried first.
+    """
+    found = _generalised(claim, failure, landmarks)
+    for index in range(failure.obligation + 1, len(claim.violated)):
+        if len(found) == 1:
+            break
+        other = claim.failure_at(failure.point, only=index)
+        if other is not None:
+            found = min(found, _generalised(claim, other, landmarks), key=len)
+    return found
+
+
+def _generalised(claim: Throughout, failure: Failure, landmarks: Landmarks) -> list[Recipe]:
+    """Recipes that all work for the failure's own input.
+
+    Each symbol becomes the first of its landmarks, 0 and all ones with which the obligation still
+    fails there. If none does, there is one recipe with the value itself, and one for each landmark
+    with the distance from it. UndecidedError if evaluation does not confirm the failure.
+    """
+    symbols = claim.other[failure.obligation]
+    recipe = _confirmed(claim, failure)
+    stubborn: list[str] = []
+    for name, symbol in symbols.items():
+        ones = (1 << symbol.size()) - 1 if z3.is_bv(symbol) else 1
+        for term in (*landmarks.get(name, ()), literal(symbol, 0), literal(symbol, ones)):
+            attempt = _with(recipe, name, term)
+            if claim.fails(attempt, failure.point):
+                recipe = attempt
+                break
+        else:
+            stubborn.append(name)
+    result = [recipe]
+    for name in stubborn:
+        for landmark in landmarks.get(name, ()):
+            apart = failure.others[name] - claim.value(landmark, failure.point)
+            result.append(_with(recipe, name, z3.simplify(landmark + apart)))
+    return result
+
+
+def _confirmed(claim: Throughout, failure: Failure) -> Recipe:
+    """The failure as a recipe, with the simplest memory; evaluation agrees that it fails."""
+    symbols = claim.other[failure.obligation]
+    others = {name: literal(symbol, failure.others[name]) for name, symbol in symbols.items()}
+    for memory in (_memory({}, 0), _memory({}, 0xFF), _memory(failure.entry_bytes, 0)):
+        recipe = Recipe(failure.obligation, others, *memory)
+        if claim.fails(recipe, failure.point):
+            return recipe
+    raise UndecidedError("z3 gives a counterexample, but evaluating it does not confirm it")
+
+
+def _with(recipe: Recipe, name: str, term: z3.ExprRef) -> Recipe:
+    others = {**recipe.others, name: term}
+    return Recipe(recipe.obligation, others, recipe.memory, recipe.byte)
+
+
+def _memory(entry_bytes: Mapping[int, int], rest: int) -> tuple[z3.ArrayRef, Memory]:
+    array = z3.K(z3.BitVecSort(64), z3.BitVecVal(rest, 8))
+    for address, byte in sorted(entry_bytes.items()):
+        array = z3.Store(array, address, z3.BitVecVal(byte, 8))
+    return array, lambda address: entry_bytes.get(address, rest)

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The exact set of inputs for which a claim holds, as a few boxes, proved in both directions.
+
+    safe = safe_set(obligations, domain, coordinates, inputs={"kernel_phys_addr", ...})
+    print(safe.sentence())
+
+How the boxes are found does not matter for what is said of them: at the end each is proved anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import z3
+
+from harness.solve.cells import few_boxes
+from harness.solve.obligation import Obligation
+from harness.solve.recipes import Landmarks
+from harness.solve.region import Box, Coordinate, either
+from harness.solve.search import Search
+from harness.solve.throughout import Point, Throughout, UndecidedError, literal
+
+MOST_LEAVES = 32
+
+
+class WrongBoxError(Exception):
+    """A box is not what it was taken for: a defect of the search, of z3 or of the evaluation."""
+
+
+@dataclass(frozen=True)
+class OutsideBox:
+    """A box in which no input is safe, and an input in it, by the names of the inputs."""
+
+    box: Box
+    example: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SafeSet:
+    """For which inputs of the domain a claim holds. The three parts cover the domain.
+
+    `inside`: the claim holds for every input of the domain in these boxes, which may overlap.
+    `outside`: it holds for none in these, which do not meet `inside`. `unknown`: neither is proved.
+    """
+
+    inside: tuple[Box, ...]
+    outside: tuple[OutsideBox, ...]
+    unknown: tuple[Box, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Every input of the domain is decided."""
+        return not self.unknown
+
+    def sentence(self) -> str:
+        """The set in words. What the domain implies of all inputs is not repeated."""
+        if self.exact and not self.outside:
+            return "It holds for every input."
+        if self.exact and not self.inside:
+            return "It holds for no input."
+        inside = _listed(self.inside)
+        if self.exact:
+            return f"It holds exactly for: {inside}."
+        outside = _listed([part.box for part in self.outside])
+        parts = [f"It holds for: {inside}."] if inside else []
+        parts += [f"It does not hold for: {outside}."] if outside else []
+        return " ".join([*parts, f"Not decided: {_listed(self.unknown)}."])
+
+
+def safe_set(
+    obligations: Sequence[Obligation],
+    domain: Sequence[z3.BoolRef],
+    coordinates: Sequence[Coordinate],
+    inputs: set[str],
+    landmarks: Landmarks | None = None,
+    defaults: Mapping[str, int] | None = None,
+    most_leaves: int = MOST_LEAVES,
+) -> SafeSet:
+    """For which inputs do all obligations hold, whatever the other symbols are?
+
+    `domain`: conditions on inputs that all inputs satisfy (assumptions and promises).
+    `coordinates`: what boxes are made of, the preferred ones first. `inputs`: names of symbols; all
+    others, and memory at entry, take every value. `landmarks`: terms over the inputs that another
+    symbol may have to equal for the claim to fail, by its name. `defaults`: values that examples
+    keep where they can. ValueError if no input satisfies the domain.
+    """
+    terms = [term for many in (landmarks or {}).values() for term in many]
+    terms += [coordinate.term for coordinate in coordinates]
+    claim = Throughout(obligations, domain, inputs, terms)
+    try:
+        if claim.member(z3.BoolVal(True)) is None:
+            raise ValueError("no input satisfies the domain")
+        search = Search(claim, coordinates, landmarks or {}, most_leaves)
+        scribe = Throughout(obligations, domain, inputs, terms)
+        parts = few_boxes(scribe, coordinates, (search.safe, search.unsafe, search.unknown))
+        if parts[2]:
+            search.trim(parts[2])
+            parts = few_boxes(scribe, coordinates, (search.safe, search.unsafe, search.unknown))
+        witness = Throughout(obligations, domain, inputs, terms)  # knows nothing of the search
+        for recipe in claim.recipes:
+            witness.add(recipe)
+        inside, outside, unknown = parts
+        order = _order(claim, coordinates)
+        return proved(witness, inside, outside, unknown, order, defaults or {})
+    except UndecidedError:
+        return SafeSet((), (), (Box(),))
+
+
+def _listed(boxes: Sequence[Box]) -> str:
+    return "; or ".join(box.words() for box in boxes)
+
+
+# --- proofs
+
+
+def proved(
+    claim: Throughout,
+    inside: Sequence[Box],
+    outside: Sequence[Box],
+    unknown: Sequence[Box],
+    order: Sequence[str],
+    defaults: Mapping[str, int],
+) -> SafeSet:
+    """The safe set with these parts, after proof of all that it says. WrongBoxError if it is wrong.
+
+    A box for which z3 gives up is unknown. `order`: the inputs, as examples choose their values.
+    """
+    parts: tuple[list[Box], ...] = ([], [], list(unknown))
+    for number, boxes, ask in ((0, inside, claim.failure), (1, outside, claim.escape)):
+        for box in boxes:
+            try:
+                against = ask(box)
+            except UndecidedError:
+                parts[2].append(box)
+                continue
+            if against is not None:
+                raise WrongBoxError(f"{box.words()}: {against} says otherwise")
+            parts[number].append(box)
+    a, b, c = (either(boxes) for boxes in parts)
+    if (point := claim.member(z3.Not(z3.Or(a, b, c)))) is not None:
+        raise WrongBoxError(f"no box covers {claim.named(point)}")
+    if (point := claim.member(z3.Or(z3.And(a, b), z3.And(a, c), z3.And(b, c)))) is not None:
+        raise WrongBoxError(f"two parts have {claim.named(point)}")
+    examples = tuple(OutsideBox(box, _example(claim, box, order, defaults)) for box in parts[1])
+    return SafeSet(tuple(parts[0]), examples, tuple(parts[2]))
+
+
+def _example(
+    claim: Throughout, box: Box, order: Sequence[str], defaults: Mapping[str, int]
+) -> dict[str, int]:
+    """An input of the box: for one input after the other the default, or else the least value.
+
+    Evaluation without the solver must agree that the claim fails for it.
+    """
+    region = box.condition()
+    point = claim.member(region)
+    if point is None:
+        raise WrongBoxError(f"no input is in {box.words()}")
+    for name in order:
+        symbol, at = claim.inputs[name], list(claim.inputs).index(name)
+        default = symbol == literal(symbol, defaults.get(name, 0))
+        if (found := claim.member(z3.And(region, default))) is not None:
+            point = found
+        else:
+            point = _least(claim, region, symbol, at, point)
+        region = z3.And(region, symbol == literal(symbol, point[at]))
+    if not claim.in_domain(point) or not any(claim.fails(r, point) for r in claim.recipes):
+        raise WrongBoxError(f"evaluation does not refute {claim.named(point)}")
+    return claim.named(point)
+
+
+def _least(
+    claim: Throughout, region: z3.BoolRef, symbol: z3.ExprRef, at: int, point: Point
+) -> Point:
+    """A point of the region with the smallest value of an input; `point` is one to begin with."""
+    low = 0
+    while low < point[at]:
+        middle = (low + point[at]) // 2
+        smaller = z3.ULE(symbol, middle) if z3.is_bv(symbol) else z3.Not(symbol)
+        found = claim.member(z3.And(region, smaller))
+        if found is not None:
+            point = found
+        else:
+            low = middle + 1
+    return point
+
+
+def _order(claim: Throughout, coordinates: Sequence[Coordinate]) -> list[str]:
+    """The inputs, those first that are coordinates themselves."""
+    plain = [n for c in coordinates for n, symbol in claim.inputs.items() if symbol.eq(c.term)]
+    return [*plain, *(name for name in claim.inputs if name not in plain)]
