@@ -29,7 +29,7 @@ _records: pytest.StashKey[list[ClaimRecord]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--trampoline PATH` adds one that is not shipped; `--out FOLDER` is for the report."""
+    """Which trampolines beside the shipped ones, how deep, and where the report goes."""
     parser.addoption(
         "--trampoline",
         action="append",
@@ -37,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         metavar="PATH/contract.toml",
         help="prove this trampoline, too (repeatable)",
+    )
+    parser.addoption(
+        "--safe-sets",
+        action="store_true",
+        help="for each refuted claim find the exact set of inputs for which it holds (minutes)",
     )
     parser.addoption(
         "--out",
@@ -89,7 +94,8 @@ def court(request: pytest.FixtureRequest, machines: Machines) -> Court:
     say("executing for all inputs")
     run = execute(contract, image, progress=say)
     say(f"executed: {len(run.ends)} paths in {run.seconds:.1f} s", keep=True)
-    return Court(Subject(contract, image, run), machines, say)
+    safe_sets = request.config.getoption("--safe-sets")
+    return Court(Subject(contract, image, run), machines, say, safe_sets)
 
 
 @pytest.fixture

@@ -11,7 +11,14 @@ import pytest
 import z3
 
 from harness.qemu.machine import Machine
-from harness.record import ClaimRecord, Evidence, ObligationRecord, SamplesRecord, WitnessRecord
+from harness.record import (
+    ClaimRecord,
+    Evidence,
+    ObligationRecord,
+    SafeSetRecord,
+    SamplesRecord,
+    WitnessRecord,
+)
 from harness.replay.cpu import QEMU_CPU
 from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
@@ -21,6 +28,7 @@ from harness.solve.decide import decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.x86.execute import bases
 from harness.x86.terms import VECTOR
+from proofs.safe import describe
 from proofs.subject import LINEAR_MAX, Subject
 
 Progress = Callable[[str], None]
@@ -32,10 +40,13 @@ DEFAULT_BASE = 0x90000
 class Court:
     """Judges all claims on one trampoline; sampling is done once and serves all of them."""
 
-    def __init__(self, subject: Subject, machines: Machines, progress: Progress) -> None:
+    def __init__(
+        self, subject: Subject, machines: Machines, progress: Progress, safe_sets: bool = False
+    ) -> None:
         self.subject = subject
         self._machines = machines
         self._progress = progress
+        self._safe_sets = safe_sets
         self._predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
         self._decided: dict[tuple[int, ...], tuple[Obligation, Result]] = {}
@@ -63,7 +74,7 @@ class Court:
         verdicts += [Verdict.UNSUPPORTED for _ in gaps]
         verdicts += [Verdict.INCOMPLETE] if self.subject.run.lost else []
         verdict = worst(verdicts)
-        witness, samples = None, None
+        witness, samples, safe = None, None, None
         if verdict is Verdict.REFUTED:
             judged = list(zip(obligations, results, strict=True))
             shown = smallest(judged, self._defaults, self._preferred, self._predictor)
@@ -72,10 +83,13 @@ class Court:
             results = [result, *(r for r in results if r.obligation != result.obligation)]
             assert result.witness is not None
             witness = self._witness(claim, obligation, result.witness)
+            if self._safe_sets:
+                self._progress(f"{claim}: for which inputs does it hold?")
+                safe = describe(self.subject, obligations, self._defaults)
         elif verdict is Verdict.PROVED:
             samples = self.samples
         return self._record(
-            claim, sentence, verdict, obligations, results, gaps, witness, samples,
+            claim, sentence, verdict, obligations, results, gaps, witness, samples, safe,
             time.perf_counter() - started,
         )  # fmt: skip
 
@@ -160,6 +174,7 @@ class Court:
         gaps: tuple[str, ...],
         witness: WitnessRecord | None,
         samples: SamplesRecord | None,
+        safe: SafeSetRecord | None,
         seconds: float,
     ) -> ClaimRecord:
         subject = self.subject
@@ -198,6 +213,7 @@ class Court:
             ),
             witness=witness,
             samples=samples,
+            safe_set=safe,
             bases=(f"{self._bases[0]:#x}", f"{self._bases[1]:#x}"),
             paths=tuple(
                 end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends

@@ -12,11 +12,13 @@ from harness.record import OutsideRecord, SafeSetRecord
 from harness.solve.obligation import Obligation
 from harness.solve.region import Coordinate
 from harness.solve.safe_set import safe_set
+from harness.x86.run import Run
 from harness.x86.terms import OTHER, VECTOR, variables
 from harness.x86.translate import UPPER_HALF
 from proofs.subject import SIZE, Subject
 
 GIB_SHIFT = 30
+MOST_LEAVES = 16  # of the search; a set with more parts would help nobody
 WORDS = {
     "cpu_has_long_mode": "the CPU has long mode",
     "cpu_has_pae": "the CPU has PAE",
@@ -33,14 +35,18 @@ def describe(
     started = time.perf_counter()
     domain = _domain(subject, obligations)
     symbols = _symbols(obligations)
+    # What only a goal depends on (an undefined RSP) is not what decides which path is taken.
+    deciding = set().union(*(variables(h) for o in obligations for h in o.hypotheses))
     inputs = {name for name in symbols if _is_input(subject, name)}
+    inputs = {name for name in inputs if UPPER_HALF not in name or name in deciding}
     found = safe_set(
         obligations,
         domain,
-        _coordinates(subject, symbols, inputs),
+        _coordinates(subject, symbols, inputs & _symbols(obligations, but=subject.run).keys()),
         inputs,
         _landmarks(subject, symbols, inputs),
         defaults,
+        MOST_LEAVES,
     )
     return SafeSetRecord(
         exact=found.exact,
@@ -62,11 +68,14 @@ def describe(
     )
 
 
-def _symbols(obligations: Sequence[Obligation]) -> dict[str, z3.ExprRef]:
+def _symbols(obligations: Sequence[Obligation], but: Run | None = None) -> dict[str, z3.ExprRef]:
+    """All symbols, or those that occur elsewhere than in the assumptions of a run."""
+    left_out = {h.get_id() for h in but.hypotheses} if but is not None else set()
     found: dict[str, z3.ExprRef] = {}
     for obligation in obligations:
         for term in (*obligation.hypotheses, *obligation.goals.values()):
-            found |= variables(term)
+            if term.get_id() not in left_out:
+                found |= variables(term)
     return found
 
 

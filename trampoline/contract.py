@@ -32,8 +32,8 @@ FIRST_MIB = 0x100000
 
 Claim = Literal[
     "paths", "hand_off", "kernel_identity_map", "boot_params_identity_map", "image_identity_map",
-    "no_stale_translation", "no_fault", "footprint", "untouched", "stack", "code", "determined", "descriptor_tables",
-    "status_word",
+    "no_stale_translation", "no_fault", "footprint", "untouched", "stack", "code", "determined",
+    "descriptor_tables", "status_word",
 ]  # fmt: skip
 EntryAssumption = Literal["upper-halves-zero"]
 CpuAssumption = Literal["long-mode"]

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import z3
 
 from harness.solve.evaluate import Memory
-from harness.solve.throughout import Failure, Recipe, Throughout, UndecidedError, literal
+from harness.solve.throughout import Failure, Point, Recipe, Throughout, UndecidedError, literal
 
+ROUNDEST = 3  # recipes for a symbol that needs a number of its own
 Landmarks = Mapping[str, Sequence[z3.ExprRef]]
 """Terms over the inputs that a symbol may have to equal for a claim to fail, the best first."""
 
@@ -33,8 +34,8 @@ def _generalised(claim: Throughout, failure: Failure, landmarks: Landmarks) -> l
     """Recipes that all work for the failure's own input.
 
     Each symbol becomes the first of its landmarks, 0 and all ones with which the obligation still
-    fails there. If none does, there is one recipe with the value itself, and one for each landmark
-    with the distance from it. UndecidedError if evaluation does not confirm the failure.
+    fails there. If none does, it needs a number of its own: its extreme values, as such and as
+    distances from landmarks, give some recipes. UndecidedError if evaluation does not confirm them.
     """
     symbols = claim.other[failure.obligation]
     recipe = _confirmed(claim, failure)
@@ -48,12 +49,60 @@ def _generalised(claim: Throughout, failure: Failure, landmarks: Landmarks) -> l
                 break
         else:
             stubborn.append(name)
-    result = [recipe]
-    for name in stubborn:
-        for landmark in landmarks.get(name, ()):
-            apart = failure.others[name] - claim.value(landmark, failure.point)
-            result.append(_with(recipe, name, z3.simplify(landmark + apart)))
-    return result
+    numbers = [
+        _with(recipe, name, term)
+        for name in stubborn
+        for term in _numbers(claim, failure.point, recipe, name, landmarks.get(name, ()))
+    ]
+    return numbers or [recipe]
+
+
+def _numbers(
+    claim: Throughout, point: Point, recipe: Recipe, name: str, landmarks: Sequence[z3.ExprRef]
+) -> list[z3.ExprRef]:
+    """A symbol as a number, or as a landmark and a number: the roundest that work at the point."""
+    symbol = claim.other[recipe.obligation][name]
+    if z3.is_bool(symbol):
+        return [recipe.others[name]]
+    size = 1 << symbol.size()
+    now = claim.value(recipe.others[name], point)
+    found: dict[tuple[int, int], z3.ExprRef] = {}
+    ends = [_extreme(claim, point, recipe, name, now, largest=end) for end in (True, False)]
+    for value in dict.fromkeys(ends):
+        for landmark in (z3.BitVecVal(0, symbol.size()), *landmarks):
+            apart = (value - claim.value(landmark, point)) % size
+            if claim.fails(_with(recipe, name, literal(symbol, value)), point):
+                key = _digits(min(apart, size - apart)), len(found)
+                found[key] = z3.simplify(landmark + apart)
+    return [found[key] for key in sorted(found)][:ROUNDEST] or [recipe.others[name]]
+
+
+def _digits(value: int) -> int:
+    """How many powers of two have to be added or subtracted to make the value."""
+    return (value ^ 3 * value).bit_count()
+
+
+def _extreme(
+    claim: Throughout, point: Point, recipe: Recipe, name: str, value: int, *, largest: bool
+) -> int:
+    """The largest or smallest value of a symbol with which the obligation fails at the point."""
+    symbols = claim.other[recipe.obligation]
+    fixed = [
+        symbols[other] == literal(symbols[other], claim.value(term, point))
+        for other, term in recipe.others.items()
+        if other != name
+    ]
+    symbol = symbols[name]
+    end = (1 << symbol.size()) - 1 if largest else 0
+    while value != end:
+        middle = (value + end + largest) // 2
+        side = z3.UGE(symbol, middle) if largest else z3.ULE(symbol, middle)
+        better = claim.failure_at(point, recipe.obligation, (*fixed, side))
+        if better is not None:
+            value = better.others[name]
+        else:
+            end = middle - 1 if largest else middle + 1
+    return value
 
 
 def _confirmed(claim: Throughout, failure: Failure) -> Recipe:

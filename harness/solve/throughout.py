@@ -21,8 +21,9 @@ from harness.solve.region import Box
 from harness.x86.solver import check, fresh
 from harness.x86.terms import ENTRY_MEMORY, subterms, variables
 
-RLIMIT = 5_000_000  # z3 resource units for one question; the hardest in use needs a tenth
-BUDGET = 100_000_000  # for all questions of one object; the largest claim in use needs two thirds
+RLIMIT = 30_000_000  # z3 resource units for one question; the hardest in use needs half of it
+MOST_QUESTIONS = 800  # of one object
+BUDGET = 100_000_000  # for all questions of one object
 Point = tuple[int, ...]
 """A value for each input, in the order of `Throughout.inputs`; Booleans are 0 or 1."""
 
@@ -89,6 +90,7 @@ class Throughout:
         ]
         self.recipes: list[Recipe] = []
         self.spent = 0  # z3 resource units
+        self.asked = 0  # questions
         self._failing: list[z3.BoolRef] = []  # condition of each recipe
         self._proved: list[list[Box]] = [[] for _ in self.violated]
         self._functions: dict[int, tuple[z3.ExprRef, Function]] = {}
@@ -113,14 +115,19 @@ class Throughout:
         )
         return None if model is None else self._point(model)
 
-    def failure_at(self, point: Point, only: int | None = None) -> Failure | None:
-        """How the claim, or `only` one obligation, fails for one input; None: it holds, proved."""
+    def failure_at(
+        self, point: Point, only: int | None = None, also: Sequence[z3.BoolRef] = ()
+    ) -> Failure | None:
+        """How the claim, or `only` one obligation, fails for one input; None: it holds, proved.
+
+        `also` are conditions on the other symbols.
+        """
         pins = [
             symbol == literal(symbol, value)
             for symbol, value in zip(self.inputs.values(), point, strict=True)
         ]
         for index in range(len(self.violated)) if only is None else (only,):
-            model = self.ask((*pins, self.violated[index]))
+            model = self.ask((*pins, *also, self.violated[index]))
             if model is not None:
                 return self._failure(index, model)
         return None
@@ -141,7 +148,8 @@ class Throughout:
 
     def ask(self, conditions: Sequence[z3.BoolRef]) -> z3.ModelRef | None:
         """A model of the conditions; None if they contradict. UndecidedError if z3 gives up."""
-        if self.spent > BUDGET:
+        self.asked += 1
+        if self.spent > BUDGET or self.asked > MOST_QUESTIONS:
             raise UndecidedError("the budget for all questions is spent")
         solver = fresh(conditions, RLIMIT)
         before = _resources(solver)
