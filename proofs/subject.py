@@ -49,9 +49,8 @@ class Subject:
 
     @property
     def gaps(self) -> tuple[str, ...]:
-        """What the machine refused or lost on this run."""
-        refused = tuple(end.detail for end in self.run.ends_of(EndKind.UNSUPPORTED))
-        return (*refused, self.run.lost) if self.run.lost else refused
+        """What the machine refused on this run."""
+        return tuple(end.detail for end in self.run.ends_of(EndKind.UNSUPPORTED))
 
     @property
     def ends(self) -> tuple[PathEnd, ...]:

@@ -162,7 +162,7 @@ def test_a_number_that_only_looks_like_an_address_gets_no_symbol(
 ) -> None:
     assert "EAX = 0x9005c (startup_32_bsp)" in lines(far)
     assert "EAX = 0x90001" in lines(far)  # AX = 1 below an old upper half
-    assert not any("not fixed" in line for line in lines(far))
+    assert not any("not fixed" in line for line in lines(far) if line.startswith("EAX"))
 
 
 @pytest.mark.parametrize("kernel", [16 * MIB, 5 * GIB, 520 * GIB])

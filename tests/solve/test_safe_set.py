@@ -18,7 +18,8 @@ from harness.solve.region import Box, Coordinate, box_of, number_words
 from harness.solve.safe_set import SafeSet, WrongBoxError, proved, safe_set
 from harness.solve.throughout import Recipe, Throughout, UndecidedError
 from harness.x86.execute import execute
-from harness.x86.terms import VECTOR
+from harness.x86.terms import VECTOR, variables
+from harness.x86.translate import UPPER_HALF
 from proofs.subject import Subject
 from proofs.test_hand_off import test_hand_off as hand_off_claim
 from tests.solve.toys import FLAG, X, Y, Z, byte
@@ -309,8 +310,17 @@ def test_a_shipped_trampoline() -> None:
     names = {VECTOR, "kernel_phys_addr", "boot_params_phys_addr", "maxphyaddr"}
     kernel = Coordinate("kernel", subject.kernel)
     boot_params = Coordinate("boot_params", subject.boot_params)
-    inputs = names | {"cpu_has_long_mode"}
-    result = safe_set(obligations, run.hypotheses, [kernel, boot_params], inputs)
+    halves = {
+        name: term
+        for end in run.ends
+        for part in end.path
+        for name, term in variables(part).items()
+        if UPPER_HALF in name
+    }
+    usual = [run.features.long_mode, *(term == 0 for term in halves.values())]
+    inputs = names | halves.keys() | {str(term) for term in vars(run.features).values()}
+    domain = [*run.hypotheses, *usual]
+    result = safe_set(obligations, domain, [kernel, boot_params], inputs)
     gib = 1 << 30
     assert result.exact
     assert limits(result.inside) == [

@@ -61,7 +61,7 @@ def forms(bits: int) -> list[str]:
         text.format(memory)
         for text in (
             *("addl $5, {}", "movw %cx, {}", "movb {}, %cl", "movl {}, %ecx", "incw {}"),
-            *("sarl $3, {}", "cmpl {}, %eax", "orb $1, {}", "negl {}", "btsl $3, {}", "setz {}"),
+            *("sarl $3, {}", "cmpl {}, %eax", "orb $1, {}", "negl {}", "setz {}"),
         )
     ]
     if bits == 64:

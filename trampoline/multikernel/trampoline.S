@@ -13,6 +13,7 @@
  * MKRFC-8  a CPU without long mode, or an address beyond what can be mapped, ended in a fault
  * MKRFC-9  writes left the area that each start builds anew
  * MKRFC-10 a kernel that meets the image was entered, though damaged
+ * MKRFC-11 a table was linked before it was filled, with what an earlier start had left in it
  *
  * The host copies the image to a page below 1 MiB (the base), writes the two mailbox words and
  * sends INIT-SIPI-SIPI. The target CPU starts at offset 0 in real mode and leaves for the kernel
@@ -106,7 +107,7 @@ startup_32_bsp:
 	orl	$CR4_PAE, %eax
 	movl	%eax, %cr4
 
-	/* The tables hold whatever an earlier start left there. */
+	/* The tables hold whatever an earlier start left there. MKRFC-11: clear all of them. */
 	leal	TABLE(0)(%esi), %edi
 	xorl	%eax, %eax
 	movl	$((6 + EXTRA_TABLES) * PAGE_SIZE / 4), %ecx

@@ -37,6 +37,8 @@ code32:
 	movl	%eax, %ds
 	movl	%eax, %es
 	movl	%eax, %ss
+	movl	%eax, %fs
+	movl	%eax, %gs
 	leal	OFF(stack_end)(%esi), %esp
 
 	leal	OFF(tables)(%esi), %edi
