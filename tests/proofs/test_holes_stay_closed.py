@@ -154,7 +154,7 @@ CLOSED_BY = {
     ),
     "a use of an accessed flag after paging was left": ("hand_off", "REFUTED", "an endless loop"),
     "one LGDT that loads two tables": ("descriptor_tables", "REFUTED", "of GDTR"),
-    "FS and GS left as they were found": ("determined", "REFUTED", "GS (base) is the same"),
+    "FS and GS left as they were found": ("determined", "REFUTED", "is the same"),
     "a use of an undefined flag in a loop": ("determined", "REFUTED", "at an address lead"),
     "a bit of CPUID that differs from mode to mode": (
         "hand_off", "REFUTED", "names what is refused, for a reason"
