@@ -32,7 +32,7 @@ from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Verdict, worst
 from harness.x86.execute import execute
 from harness.x86.lift import MAX_LENGTH, lift
-from harness.x86.run import EndKind, Run
+from harness.x86.run import Run
 from models.modes import Mode
 from proofs.prove import Prove
 from proofs.subject import Subject
@@ -123,7 +123,7 @@ def first_turned(
     run = execute(contract, image)
     subject = Subject(contract, image, run)
     predictor = Predictor(contract, image, run)
-    refused = [end.detail for end in run.ends_of(EndKind.UNSUPPORTED)] + [run.lost] * bool(run.lost)
+    refused = subject.left_out
 
     def judge(claim: str, *obligations: Obligation, gaps: tuple[str, ...] = ()) -> None:
         if refused or gaps:

@@ -53,6 +53,11 @@ class Subject:
         return tuple(end.detail for end in self.run.ends_of(EndKind.UNSUPPORTED))
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """What the machine refused on this run, and what it lost."""
+        return (*self.gaps, self.run.lost) if self.run.lost else self.gaps
+
+    @property
     def ends(self) -> tuple[PathEnd, ...]:
         """All paths."""
         return self.run.ends

@@ -21,9 +21,7 @@ def test_determined(subject: Subject, prove: Prove) -> None:
     RSI, control registers, segments, GDT, the translation of every address) or refused: not general
     registers and flags found at entry, upper halves, or what memory and tables held before."""
     anything = subject.from_any_registers
-    lost = (anything.run.lost,) if anything.run.lost else ()
-    gaps = (*anything.gaps, *lost)
-    prove("determined", *_determined(subject), *_determined(anything), gaps=gaps)
+    prove("determined", *_determined(subject), *_determined(anything), gaps=anything.left_out)
 
 
 def _determined(subject: Subject) -> list[Obligation]:

@@ -73,7 +73,6 @@ class Cpu(SimStatePlugin):
         self.identity_slots: frozenset[int] | None = None
         self.tables_fresh = True
         self.walked = False
-        self.pe_set = False  # by the instruction before this one
         self.hazards: tuple[Record, ...] = ()
         self.locations: dict[tuple[int, int, int], tuple[z3.ExprRef, z3.ExprRef, Pages]] = {}
         self.instructions = 0
@@ -93,16 +92,8 @@ class Cpu(SimStatePlugin):
         )
         for name in (
             *("mode", "paging", "pc", "path", "accesses", "table_loads", "trace"),
-            *(
-                "identity_slots",
-                "tables_fresh",
-                "walked",
-                "pe_set",
-                "hazards",
-                "locations",
-                "instructions",
-            ),
-            *("history", "noted"),
+            *("identity_slots", "tables_fresh", "walked", "hazards", "locations"),
+            *("instructions", "history", "noted"),
         ):
             setattr(twin, name, getattr(self, name))
         return twin

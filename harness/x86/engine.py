@@ -67,14 +67,14 @@ def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
         if cpu.instructions > MAX_INSTRUCTIONS:
             raise machine.refuse(f"more than {MAX_INSTRUCTIONS} instructions on one path")
         instruction = fetch(machine)
+        was_real = cpu.trace[-1:] != () and cpu.trace[-1][1] == Mode.REAL16.name
         cpu.trace = (*cpu.trace, (instruction.offset, cpu.mode.name))
         cpu.note()
         environment.covered.add(instruction.offset)
-        if cpu.pe_set and instruction.mnemonic != FAR_JUMP:
+        if was_real and cpu.mode is not Mode.REAL16 and instruction.mnemonic != FAR_JUMP:
             raise machine.refuse(
                 f"`{instruction}` between setting CR0.PE and the far jump (SDM 3A 9.9.1)"
             )
-        cpu.pe_set = False
         return _execute(machine, instruction)
     except PathOver:
         return []

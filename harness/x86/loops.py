@@ -117,7 +117,7 @@ def summarise(machine: Machine, body: Sequence[Instruction], continues: Continue
         record = _range_write(machine, address, value, count)
     except (_NotCounted, Unsupported):
         return False
-    machine.write_range(record, machine.cpu.mode)
+    machine.write_range(record)
     for name in sorted(written):
         machine.registers.values[name] = (
             moving[name].whole(const(count))

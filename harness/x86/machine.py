@@ -110,7 +110,7 @@ class Machine(Translated):
         self._record(kind, linear, size, value)
         self._append(Write(linear, size, value, self._pages(linear, size)))
 
-    def write_range(self, record: RangeWrite, mode: Mode) -> None:
+    def write_range(self, record: RangeWrite) -> None:
         """The stores of a summarised loop."""
         first, last = (
             record.address,
@@ -133,22 +133,24 @@ class Machine(Translated):
                 self._record("store", address, record.size, value)
                 self._append(Write(address, record.size, value, self._pages(address, record.size)))
             return
-        self.cpu.accesses = (
-            *self.cpu.accesses,
-            Access(
-                "store", first, record.size, record.value, mode, self.instruction,
-                len(self.cpu.path), len(self.cpu.memory.records), False,
-                record.count, record.stride,
-            ),
-        )  # fmt: skip
+        self._record("store", first, record.size, record.value, record.count, record.stride)
         self._append(record)
 
-    def _record(self, kind: str, linear: z3.BitVecRef, size: int, value: z3.BitVecRef) -> None:
+    def _record(
+        self,
+        kind: str,
+        linear: z3.BitVecRef,
+        size: int,
+        value: z3.BitVecRef,
+        count: int = 1,
+        stride: int = 0,
+    ) -> None:
         self.cpu.accesses = (
             *self.cpu.accesses,
             Access(
                 kind, linear, size, value, self.cpu.mode, self.instruction,
                 len(self.cpu.path), len(self.cpu.memory.records), kind == self.stack_access,
+                count, stride,
             ),
         )  # fmt: skip
 

@@ -77,7 +77,7 @@ def _refuse_control(machine: Machine, value: z3.BitVecRef) -> None:
 def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
     """MOV to CR0 of 64 bits: modes may change, paging may begin or end."""
     cpu = machine.cpu
-    was_paging, was_protected = cpu.paging, cpu.mode is not modes.Mode.REAL16
+    was_paging = cpu.paging
     cs_long = cpu.segments["cs"].long
     machine.fault_if(
         modes.cr0_write_faults(cpu.control, value, cs_long), "#GP: CR0 may not hold this value"
@@ -86,7 +86,6 @@ def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
     cpu.update_mode()
     _check_paging_kind(machine)
     cpu.walked |= cpu.paging
-    cpu.pe_set |= not was_protected and cpu.mode is not modes.Mode.REAL16
     if cpu.paging:
         machine.map_image(flushed=not was_paging)
     else:
@@ -140,14 +139,12 @@ def _load_machine_status_word(machine: Machine, instruction: Instruction) -> Non
     if source.space != "register":
         raise machine.refuse("lmsw from memory")
     control = machine.cpu.control
-    was_protected = machine.cpu.mode is not modes.Mode.REAL16
     value = low(force(Plain(instruction, machine).read(source)), 16)
     _set_control(
         machine,
         modes.Control(modes.lmsw(control, value), control.cr3, control.cr4, control.efer),
     )
     machine.cpu.update_mode()
-    machine.cpu.pe_set = not was_protected and machine.cpu.mode is not modes.Mode.REAL16
     machine.cpu.pc = instruction.end
 
 

@@ -95,9 +95,10 @@ HOLES = {
         "\tmovl\t$0, 2(%edx)\n\tcall\t8f\n\tleal\tOFF(gdt_bsp_64)(%esi), %edx\n"
         "\tcall\t8f\n\tjmp\t9f\n8:\tlgdt\t(%edx)\n\tret\n9:\n",
     },
-    "FS and GS left as they were found": {
-        "\tmovl\t%eax, %fs\t\t\t/* MKRFC-5: not left as found */\n\tmovl\t%eax, %gs\n": "",
+    "FS left as it was found": {
+        "\tmovl\t%eax, %fs\t\t\t/* MKRFC-5: not left as found */\n": "",
     },
+    "GS left as it was found": {"\tmovl\t%eax, %gs\n": ""},
     "a use of an undefined flag in a loop": {
         "1:\tmovq\t%rax, (%rbx)\n": "1:\ttestb\t%al, %al\n\tbtl\t$0, %ecx\n"
         + MASK_FLAG
@@ -154,7 +155,8 @@ CLOSED_BY = {
     ),
     "a use of an accessed flag after paging was left": ("hand_off", "REFUTED", "an endless loop"),
     "one LGDT that loads two tables": ("descriptor_tables", "REFUTED", "of GDTR"),
-    "FS and GS left as they were found": ("determined", "REFUTED", "is the same"),
+    "FS left as it was found": ("determined", "REFUTED", "FS ("),
+    "GS left as it was found": ("determined", "REFUTED", "GS ("),
     "a use of an undefined flag in a loop": ("determined", "REFUTED", "at an address lead"),
     "a bit of CPUID that differs from mode to mode": (
         "hand_off", "REFUTED", "names what is refused, for a reason"
