@@ -123,12 +123,13 @@ def _few_moved(
                     kept.append((obligation, attempt))
             if kept:
                 return kept
-    for (obligation, conditions), at_default in zip(attempts, pins, strict=True):
-        for pin in at_default.values():
-            if check((*conditions, pin))[0] == z3.sat:
-                conditions = (*conditions, pin)
-        return [(obligation, conditions)]
-    return []
+    if not attempts:
+        return []
+    obligation, conditions = attempts[0]
+    for pin in pins[0].values():
+        if check((*conditions, pin))[0] == z3.sat:
+            conditions = (*conditions, pin)
+    return [(obligation, conditions)]
 
 
 def _small(

@@ -93,21 +93,7 @@ GIB_PAGE = """
     leal (PAGE_SIZE + TABLE_FLAGS)(%edi), %eax
     movl %eax, (%edi)
     movl $LARGE_PAGE_FLAGS, PAGE_SIZE(%edi)
-    movl %edi, %cr3
-    movl $CR4_PAE, %eax
-    movl %eax, %cr4
-    movl $MSR_EFER, %ecx
-    movl $0x100, %eax
-    xorl %edx, %edx
-    wrmsr
-    pushl $CODE64
-    leal OFF(code64)(%esi), %eax
-    pushl %eax
-    movl $(CR0_PG | CR0_PE), %eax
-    movl %eax, %cr0
-    lret
-    .code64
-code64:
+    LEAVE_FOR_64BIT
 """
 
 

@@ -52,6 +52,11 @@ code32:
 	addl	$PAGE_SIZE, %eax
 	movl	%eax, PAGE_SIZE(%edi)
 	movl	$LARGE_PAGE_FLAGS, 2 * PAGE_SIZE(%edi)
+	LEAVE_FOR_64BIT
+	.endm
+
+	/* The same once the PML4 at EDI is built. */
+	.macro	LEAVE_FOR_64BIT
 	movl	%edi, %cr3
 	movl	%cr4, %eax
 	orl	$CR4_PAE, %eax
