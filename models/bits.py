@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import z3
 
 
 def bit(word: z3.BitVecRef, number: int) -> z3.BoolRef:
     """Bit `number` of `word` is 1."""
-    return z3.Extract(number, number, word) == 1
+    return z3.Extract(number, number, word) == _one(word.ctx)
+
+
+@cache
+def _one(context: z3.Context) -> z3.BitVecRef:
+    return z3.BitVecVal(1, 1, context)
 
 
 def field(word: z3.BitVecRef, high: int, low: int) -> z3.BitVecRef:

@@ -57,19 +57,14 @@ class Segment:
         return z3.And(self.s, bit(self.type, CODE))
 
     @property
-    def is_data(self) -> z3.BoolRef:
-        """S = 1 and a data type."""
-        return z3.And(self.s, z3.Not(bit(self.type, CODE)))
-
-    @property
     def is_readable(self) -> z3.BoolRef:
         """Any data segment, or a code segment with R = 1. Table 3-1."""
-        return z3.Or(self.is_data, z3.And(self.is_code, bit(self.type, READABLE)))
+        return z3.And(self.s, z3.Or(z3.Not(bit(self.type, CODE)), bit(self.type, READABLE)))
 
     @property
     def is_writable(self) -> z3.BoolRef:
         """A data segment with W = 1; a code segment never is. Table 3-1."""
-        return z3.And(self.is_data, bit(self.type, WRITABLE))
+        return z3.And(self.s, z3.Not(bit(self.type, CODE)), bit(self.type, WRITABLE))
 
     @property
     def is_conforming(self) -> z3.BoolRef:
@@ -79,7 +74,7 @@ class Segment:
     @property
     def is_expand_down(self) -> z3.BoolRef:
         """A data segment with E = 1. Table 3-1."""
-        return z3.And(self.is_data, bit(self.type, EXPAND_DOWN))
+        return z3.And(self.s, z3.Not(bit(self.type, CODE)), bit(self.type, EXPAND_DOWN))
 
 
 def rpl(selector: z3.BitVecRef) -> z3.BitVecRef:
@@ -265,11 +260,11 @@ def _last(offset: z3.BitVecRef, size: int) -> z3.BitVecRef:
 
 def _outside_limit(segment: Segment, offset: z3.BitVecRef, size: int) -> z3.BoolRef:
     """5.3: expand-up 0..limit; expand-down limit + 1 .. FFFFH, or FFFFFFFFH with B = 1."""
-    last = _last(offset, size)
+    last, limit, down = _last(offset, size), segment.limit, segment.is_expand_down
     top = z3.If(
         segment.big,
         z3.BitVecVal(0xFFFFFFFF, 33, offset.ctx),
         z3.BitVecVal(0xFFFF, 33, offset.ctx),
     )
-    above = z3.UGT(last, z3.If(segment.is_expand_down, top, z3.ZeroExt(1, segment.limit)))
-    return z3.Or(above, z3.And(segment.is_expand_down, z3.ULE(offset, segment.limit)))
+    above = z3.UGT(last, z3.If(down, top, z3.ZeroExt(1, limit)))
+    return z3.Or(above, z3.And(down, z3.ULE(offset, limit)))

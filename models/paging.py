@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Flag, auto
 
 import z3
 
@@ -56,12 +56,23 @@ LEVELS = (
 )
 
 
-class Access(Enum):
-    """What a supervisor does with a linear address."""
+class Access(Flag):
+    """What a supervisor does with a linear address. Several at once: each of them must be allowed.
 
-    READ = "read"
-    WRITE = "write"
-    FETCH = "fetch"
+    Each needs a translation, so that a read is allowed wherever anything is.
+    """
+
+    READ = auto()
+    WRITE = auto()
+    FETCH = auto()
+
+    @property
+    def words(self) -> str:
+        """Its name in a sentence."""
+        return " or ".join(str(kind.name).lower() for kind in self)
+
+
+ANY_ACCESS = Access.READ | Access.WRITE | Access.FETCH
 
 
 @dataclass(frozen=True)
@@ -211,11 +222,12 @@ def _reserved_bits(
 
 def _denies(value: z3.BitVecRef, access: Access, paging: Paging) -> z3.BoolRef:
     """An entry forbids a supervisor's access. 4.6.1 "Determination of Access Rights"."""
-    if access is Access.WRITE:
-        return z3.And(paging.write_protect, z3.Not(bit(value, WRITABLE)))
-    if access is Access.FETCH:
-        return z3.And(paging.no_execute, bit(value, EXECUTE_DISABLE))
-    return z3.BoolVal(False, value.ctx)
+    rules = [z3.BoolVal(False, value.ctx)]  # a read
+    if Access.WRITE in access:
+        rules.append(z3.And(paging.write_protect, z3.Not(bit(value, WRITABLE))))
+    if Access.FETCH in access:
+        rules.append(z3.And(paging.no_execute, bit(value, EXECUTE_DISABLE)))
+    return z3.Or(*rules)
 
 
 def _page(value: z3.BitVecRef, level: Level, linear: z3.BitVecRef) -> z3.BitVecRef:

@@ -135,9 +135,9 @@ class Subject:
             self._maps[key] = AddressMap(self.run, end, write_protect=z3.BoolVal(True))
         return self._maps[key]
 
-    def mapped_to_itself(self, end: PathEnd, linear: z3.BitVecRef, *kinds: Kind) -> z3.BoolRef:
-        """At the end of the path, accesses of these kinds reach the equal physical address."""
-        return self.address_map(end).identity(linear, *kinds)
+    def mapped_to_itself(self, end: PathEnd, linear: z3.BitVecRef, access: Kind) -> z3.BoolRef:
+        """At the end of the path, the access reaches the equal physical address."""
+        return self.address_map(end).identity(linear, access)
 
     # --- parts of the image, as offsets
 

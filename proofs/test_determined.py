@@ -61,7 +61,7 @@ def _visible(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
             seen[f"{name.upper()} ({field})"] = term
     for access in Access:
         walk = subject.address_map(end).walk(access)
-        seen[f"where {access.value}s at an address lead"] = z3.If(
+        seen[f"where {access.words}s at an address lead"] = z3.If(
             walk.fault, z3.BitVecVal(-1, 64), walk.physical
         )
     return seen

@@ -7,7 +7,7 @@ import z3
 
 from harness.solve.obligation import Obligation
 from harness.x86.run import EndKind
-from models.paging import Access
+from models.paging import ANY_ACCESS
 from proofs.prove import Prove
 from proofs.subject import OFFSET, SIZE, Subject
 
@@ -65,12 +65,15 @@ def _mapped(
     subject: Subject, what: str, start: z3.BitVecRef, size: z3.BitVecRef | int, bounds: z3.BoolRef
 ) -> list[Obligation]:
     """One obligation for each path that ends with the jump."""
-    kinds = (Access.READ, Access.WRITE, Access.FETCH)
     return [
         subject.about(
             f"{subject.of(end)}: {what}",
             end,
-            {f"{what} is mapped to itself": subject.mapped_to_itself(end, start + OFFSET, *kinds)},
+            {
+                f"{what} is mapped to itself": subject.mapped_to_itself(
+                    end, start + OFFSET, ANY_ACCESS
+                )
+            },
             bounds,
             subject.exists(start, size),
             chosen={"offset": 0},

@@ -138,7 +138,7 @@ def _outcome(walks: dict[Access, Translation]) -> Iterator[str]:
         yield "a reserved bit is set"
     else:
         yield f"mapped to {_int(reading.physical):#x}"
-        yield from (f"no {kind.value}" for kind in Access if _true(walks[kind].rights))
+        yield from (f"no {kind.words}" for kind in Access if _true(walks[kind].rights))
 
 
 def _true(condition: z3.BoolRef) -> bool:

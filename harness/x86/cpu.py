@@ -10,7 +10,7 @@ import z3
 from angr.state_plugins.plugin import SimStatePlugin
 
 from harness.x86.memory import EntryImage, Memory, Pages, Record
-from harness.x86.registers import FLAGS, GENERAL, Registers
+from harness.x86.registers import FLAGS, GENERAL, Lazy, Registers
 from harness.x86.run import Access, Before, FinalState, TableLoad
 from harness.x86.terms import Base
 from models.descriptors import Segment
@@ -39,7 +39,8 @@ class Cpu(SimStatePlugin):
 
     `pc` is the image offset of the next instruction: CS.base + IP = base + pc always holds.
     `identity_slots` are the image offsets of the table entries through which the image is mapped
-    to itself, once that is proved; None while paging is off or while it is not. `tables_fresh`:
+    to itself, once that is proved; None while paging is off or while it is not. `proved_in` is the
+    memory for which it was proved. `tables_fresh`:
     no store since the tables in use were loaded, so the TLB holds what a walk would give. `walked`:
     paging has been on, so that the CPU may have set flags in table entries.
     `hazards`: writes that may have changed code. `locations`: symbolic addresses by id, size and
@@ -71,6 +72,7 @@ class Cpu(SimStatePlugin):
         self.table_loads: tuple[TableLoad, ...] = ()
         self.trace: tuple[tuple[int, str], ...] = ()
         self.identity_slots: frozenset[int] | None = None
+        self.proved_in = memory
         self.tables_fresh = True
         self.walked = False
         self.hazards: tuple[Record, ...] = ()
@@ -92,7 +94,7 @@ class Cpu(SimStatePlugin):
         )
         for name in (
             *("mode", "paging", "pc", "path", "accesses", "table_loads", "trace"),
-            *("identity_slots", "tables_fresh", "walked", "hazards", "locations"),
+            *("identity_slots", "proved_in", "tables_fresh", "walked", "hazards", "locations"),
             *("instructions", "history", "noted"),
         ):
             setattr(twin, name, getattr(self, name))
@@ -133,7 +135,7 @@ class Cpu(SimStatePlugin):
         return FinalState(
             registers=dict(self.registers.values),
             rip=rip,
-            rflags=self.registers.rflags(),
+            lazy_rflags=Lazy(self.registers.copy().rflags),
             segments=dict(self.segments),
             control=self.control,
             gdtr_base=self.gdtr.base,

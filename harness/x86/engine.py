@@ -99,12 +99,13 @@ def fetch(machine: Machine) -> Instruction:
         start < instruction.end and cpu.pc < start + 8 for start in image.words
     ):
         raise machine.refuse("execution of bytes whose content at entry is unknown")
+    if overwritten := _overwritten(machine, instruction):
+        machine.end_if(
+            z3.Or(*overwritten),
+            EndKind.OVERWRITTEN,
+            f"`{instruction}` may have been overwritten",
+        )
     linear = environment.base.at(cpu.pc)
-    machine.end_if(
-        z3.Or(*_overwritten(machine, instruction)),
-        EndKind.OVERWRITTEN,
-        f"`{instruction}` may have been overwritten",
-    )
     cs = cpu.segments["cs"]
     if cpu.mode is not Mode.LONG64 and number(cs.limit) != 0xFFFF_FFFF:
         offset = low(simplify(linear - cs.base), 32)
@@ -116,10 +117,9 @@ def fetch(machine: Machine) -> Instruction:
 
 def _overwritten(machine: Machine, instruction: Instruction) -> list[z3.BoolRef]:
     """When each of the earlier writes may have changed the instruction."""
-    span = range(instruction.offset, instruction.end)
-    first = machine.environment.base.at(span.start)
+    span, at = range(instruction.offset, instruction.end), machine.environment.base.at
     return [
-        overlap(record, first, len(span))
+        overlap(record, at(span.start), len(span))
         for record in machine.cpu.hazards
         if machine.may_hit(record, span)
     ]
@@ -159,7 +159,7 @@ def _jump(machine: Machine, instruction: Instruction, jump: Jump) -> list[Cpu]:
     _check_turns(machine, instruction, jump.target, taken)
     ways = []
     for condition, target in ((taken, jump.target), (z3.Not(taken), instruction.end)):
-        if machine.possible(condition):
+        if machine.possible(condition, likely=True):
             way = cpu.copy({})
             Machine(machine.environment, way).assume(condition)
             way.pc = target

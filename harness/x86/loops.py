@@ -22,7 +22,7 @@ from harness.x86.machine import Machine
 from harness.x86.memory import RangeWrite
 from harness.x86.pcode import Jump, Plain, Pointer, Port, undefined_flags
 from harness.x86.prover import RLIMIT
-from harness.x86.registers import FLAGS, Registers, Value, force
+from harness.x86.registers import FLAGS, Registers, force, general
 from harness.x86.solver import check, fresh
 from harness.x86.terms import const, index_symbol, low, number, simplify, variables
 
@@ -35,22 +35,10 @@ class _NotCounted(Exception):
     """The loop has not the shape that can be summarised."""
 
 
-class _Recording(Registers):
-    """Registers that remember which of them were written."""
-
-    def __init__(self, values: dict[str, z3.BitVecRef], flags: dict[str, Value]) -> None:
-        super().__init__(values, flags)
-        self.written: set[str] = set()
-
-    def write(self, name: str, byte: int, value: z3.BitVecRef) -> None:
-        self.written.add(name)
-        super().write(name, byte, value)
-
-
 class _Body:
     """A port that runs one iteration aside: stores are noted, loads end the attempt."""
 
-    def __init__(self, machine: Machine, registers: _Recording) -> None:
+    def __init__(self, machine: Machine, registers: Registers) -> None:
         self.machine = machine
         self.registers = registers
         self.stores: list[tuple[z3.BitVecRef, z3.BitVecRef]] = []
@@ -105,10 +93,10 @@ def summarise(machine: Machine, body: Sequence[Instruction], continues: Continue
     The CPU stands before the first iteration to be replaced, and the loop is entered for sure.
     """
     try:
-        registers, stores, goes_on, moving, written = _one_iteration(machine, body, continues)
+        stores, goes_on, moving = _one_iteration(machine, body, continues)
         if len(stores) != 1:
             raise _NotCounted
-        there = [(r.symbol, r.at(index_symbol)) for r in moving.values()]
+        there = [(r.symbol, r.at(index_symbol)) for r in moving.values() if r is not None]
         address, value = (simplify(z3.substitute(term, *there)) for term in stores[0])
         goes_on = z3.simplify(z3.substitute(goes_on, *there))
         count = _iterations_left_out(machine, goes_on)
@@ -118,74 +106,78 @@ def summarise(machine: Machine, body: Sequence[Instruction], continues: Continue
     except (_NotCounted, Unsupported):
         return False
     machine.write_range(record)
-    for name in sorted(written):
-        machine.registers.values[name] = (
-            moving[name].whole(const(count))
-            if name in moving
-            else machine.environment.unknown(f"{name}_in_loop", 64)
-        )
+    for name, induction in moving.items():
         machine.registers.values[name] = machine.environment.base.normal(
-            machine.registers.values[name]
+            machine.environment.unknown(f"{name}_in_loop", 64)
+            if induction is None
+            else induction.whole(const(count))
         )
-    for name in FLAGS:
-        if registers.flags[name] is not machine.registers.flags[name]:
-            machine.registers.flags[name] = machine.environment.unknown_flag(f"{name}_in_loop")
+    for name in _written_flags(body):
+        machine.registers.flags[name] = machine.environment.unknown_flag(f"{name}_in_loop")
     return True
 
 
 def _one_iteration(
     machine: Machine, body: Sequence[Instruction], continues: Continues
-) -> tuple[
-    _Recording,
-    list[tuple[z3.BitVecRef, z3.BitVecRef]],
-    z3.BoolRef,
-    dict[str, _Induction],
-    set[str],
-]:
-    """Execute the body from unknown registers; find out which of them move by a constant."""
-    trial = _Recording(dict(machine.registers.values), dict(machine.registers.flags))
-    _execute(machine, body, trial)
-    bits = dict.fromkeys(sorted(trial.written), 64 if machine.cpu.mode.bits == 64 else 32)
-    flags = dict(machine.registers.flags)
+) -> tuple[list[tuple[z3.BitVecRef, z3.BitVecRef]], z3.BoolRef, dict[str, _Induction | None]]:
+    """Execute the body from unknown registers: its stores, when the loop goes on, what moves.
+
+    Each register that the body writes moves by a constant, or nothing is known of it (None).
+    """
+    start, unknown = machine.registers.values, machine.environment.unknown
+    symbols = {
+        name: unknown(f"{name}_of_iteration", width)
+        for name, width in _written_registers(machine, body).items()
+    }
     unknown_flags = {
         name: machine.environment.unknown_flag(f"{name}_of_iteration")
-        for name in FLAGS
-        if trial.flags[name] is not flags[name]
+        for name in _written_flags(body)
     }
-    flags.update(unknown_flags)
-    for _ in range(2):
-        start = machine.registers.values
-        symbols = {
-            name: machine.environment.unknown(f"{name}_of_iteration", width)
-            for name, width in bits.items()
-        }
-        values = {
-            name: _with_upper(old, symbols[name]) if name in symbols else old
-            for name, old in start.items()
-        }
-        after = _Recording(dict(values), dict(flags))
-        port, jump = _execute(machine, body, after)
-        moving = {
-            name: induction
-            for name in bits
-            if (induction := _induction(machine, start[name], symbols[name], after.values[name]))
-        }
-        halved = {n for n in bits if n not in moving and bits[n] == 64 and _upper_is_zero(start[n])}
-        if not halved:
-            break
-        bits.update(dict.fromkeys(halved, 32))
+    before = {name: _with_upper(start[name], symbol) for name, symbol in symbols.items()}
+    after = Registers({**start, **before}, {**machine.registers.flags, **unknown_flags})
+    port, jump = _execute(machine, body, after)
+    moving = {
+        name: _induction(machine, start[name], symbol, after.values[name])
+        for name, symbol in symbols.items()
+    }
     goes_on = continues(after, jump)
-    known = {str(induction.symbol) for induction in moving.values()}
-    loose = {str(s) for s in symbols.values()} - known
+    loose = {str(symbol) for name, symbol in symbols.items() if moving[name] is None}
     loose |= {symbol for flag in unknown_flags.values() for symbol in variables(flag)}
     for term in (goes_on, *(part for store in port.stores for part in store)):
         if loose & set(variables(term)):
             raise _NotCounted
-    return after, port.stores, goes_on, moving, set(bits)
+    return port.stores, goes_on, moving
+
+
+def _written_registers(machine: Machine, body: Sequence[Instruction]) -> dict[str, int]:
+    """The registers that the body writes, and how many of their low bits may move by a constant.
+
+    Those are 32 outside 64-bit mode, and inside it for one whose upper half is 0 before the loop
+    and is set to 0 in it, by a write to its lower half (SDM 1, 3.4.1.1).
+    """
+    found: dict[str, int] = {}
+    for instruction in body:
+        for op in instruction.ops:
+            if op.output is None or op.output.space != "register":
+                continue
+            if (place := general(op.output, instruction.bits)) is None:
+                continue
+            name, size = place[0], op.output.size
+            start = machine.registers.values[name]
+            halved = instruction.bits != 64 or (size == 4 and _upper_is_zero(start))
+            found[name] = min(found.get(name, 64), 32 if halved else 64)
+    return dict(sorted(found.items()))
+
+
+def _written_flags(body: Sequence[Instruction]) -> list[str]:
+    """The flags that the body writes or leaves undefined."""
+    outputs = {op.output.name for i in body for op in i.ops if op.output is not None}
+    undefined = {flag for instruction in body for flag in undefined_flags(instruction)}
+    return [name for name in FLAGS if name in outputs | undefined]
 
 
 def _execute(
-    machine: Machine, body: Sequence[Instruction], registers: _Recording
+    machine: Machine, body: Sequence[Instruction], registers: Registers
 ) -> tuple[_Body, Jump | None]:
     port = _Body(machine, registers)
     jump = None
@@ -223,6 +215,13 @@ def _induction(
 
 def _iterations_left_out(machine: Machine, goes_on: z3.BoolRef) -> int:
     """The m for which the loop goes on after iterations 0 .. m - 1 and ends after iteration m."""
+    known = machine.environment.counts
+    if goes_on.get_id() not in known:
+        known[goes_on.get_id()] = (goes_on, _count(machine, goes_on))
+    return known[goes_on.get_id()][1]
+
+
+def _count(machine: Machine, goes_on: z3.BoolRef) -> int:
     if set(variables(goes_on)) - {str(index_symbol)}:
         raise _NotCounted
     solver = fresh((z3.Not(goes_on), z3.ULE(index_symbol, MAX_COUNT)), RLIMIT)

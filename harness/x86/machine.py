@@ -10,7 +10,7 @@ import z3
 from harness.x86.memory import PAGE, RangeWrite, Record, Write, by_syntax, overlap, span_of
 from harness.x86.pcode import Pointer
 from harness.x86.run import Access
-from harness.x86.terms import const, index_symbol, low, simplify
+from harness.x86.terms import const, index_symbol, low, number, simplify
 from harness.x86.translate import Translated
 from models.descriptors import Segment, access_faults
 from models.modes import Mode
@@ -78,7 +78,7 @@ class Machine(Translated):
     def _flat(self, address: z3.BitVecRef, size: int, write: bool) -> None:
         """32-bit p-code does not tell which segment it uses, so all must be flat and agree."""
         segments = [self.cpu.segments[name] for name in ("ds", "es", "ss")]
-        if any(not z3.is_true(z3.simplify(segment.base == 0)) for segment in segments):
+        if any(number(segment.base) != 0 for segment in segments):
             raise self.refuse("a 32-bit memory access while DS, ES or SS is not flat")
         if not z3.is_true(self.cpu.segments["ss"].big):
             raise self.refuse("a 32-bit memory access while SS has a 16-bit stack pointer")

@@ -184,6 +184,8 @@ class Memory:
         offset = self.base.offset_of(address)
         if offset is not None:
             return offset % size == 0  # the base is page aligned
+        if size == 1:
+            return True
         bits = size.bit_length() - 1
         rest = simplify(z3.Extract(bits - 1, 0, address))
         return number(rest) == 0 or not ask(rest != 0)

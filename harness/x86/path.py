@@ -30,7 +30,8 @@ class Environment:
     """What all paths of one run share.
 
     `tables` is the image range that holds page tables, `known` the ranges of image bytes that are
-    at entry as they were assembled. All are offsets in bytes.
+    at entry as they were assembled. All are offsets in bytes. `counts`: by the id of the condition
+    under which a loop goes on, that condition and how many iterations it allows.
     """
 
     base: Base
@@ -42,6 +43,7 @@ class Environment:
     known: tuple[range, ...]
     ends: list[PathEnd] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
+    counts: dict[int, tuple[z3.BoolRef, int]] = field(default_factory=dict)
     fresh: int = 0
 
     def unknown(self, why: str, bits: int) -> z3.BitVecRef:
@@ -67,9 +69,9 @@ class Path:
         """The refusal of the instruction at hand."""
         return Unsupported(self.instruction, what)
 
-    def possible(self, condition: z3.BoolRef) -> bool:
-        """The condition may hold for an input of this path."""
-        return self.environment.prover.possible(self.cpu.path, condition)
+    def possible(self, condition: z3.BoolRef, *, likely: bool = False) -> bool:
+        """The condition may hold for an input of this path. `likely`: see `Prover.possible`."""
+        return self.environment.prover.possible(self.cpu.path, condition, likely=likely)
 
     def assume(self, condition: z3.BoolRef) -> None:
         """Go on with the inputs that satisfy the condition."""

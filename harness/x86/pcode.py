@@ -86,8 +86,12 @@ def _overflow(a: z3.BitVecRef, b: z3.BitVecRef, result: z3.BitVecRef) -> z3.BitV
 def _popcount(a: z3.BitVecRef, bits: int) -> z3.BitVecRef:
     if (value := number(a)) is not None:
         return const(value.bit_count(), bits)
-    ones = (z3.ZeroExt(bits - 1, z3.Extract(i, i, a)) for i in range(a.size()))
-    return z3.Sum(*ones)
+    size, width = a.size(), 1  # a power of two; the fields of `width` bits that were added up
+    while width < size:
+        mask = const(((1 << size) - 1) // ((1 << width) + 1), size)  # every other field
+        a = (a & mask) + (z3.LShR(a, const(width, size)) & mask)
+        width *= 2
+    return low(a, bits)
 
 
 BINARY: dict[OpCode, Callable[[z3.BitVecRef, z3.BitVecRef], z3.BitVecRef]] = {

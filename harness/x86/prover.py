@@ -16,10 +16,11 @@ from typing import TypeAlias
 
 import z3
 
-from harness.x86.solver import check, fresh, quick
+from harness.x86.solver import blasting, check, fresh, quick
 from harness.x86.terms import leaves
 
 RLIMIT = 20_000_000  # z3 resource units, about ten seconds
+_SOLVERS = ((quick, 60_000), (blasting, RLIMIT), (fresh, RLIMIT))  # until one has an answer
 MODELS = 4  # inputs to remember of each path
 Conditions = Sequence[z3.BoolRef]
 
@@ -43,13 +44,23 @@ class Prover:
         self._models: dict[tuple[int, ...], list[z3.ModelRef]] = {}
         self._keep: list[z3.BoolRef] = []  # ids are unique only while their terms live
 
-    def possible(self, path: Conditions, condition: z3.BoolRef) -> bool:
-        """False only when z3 proves that the condition cannot hold on the path."""
-        return self._example(path, condition) is not None
+    def possible(self, path: Conditions, condition: z3.BoolRef, *, likely: bool = False) -> bool:
+        """False only when z3 proves that the condition cannot hold on the path.
+
+        `likely`: it will turn out to be possible, so that the second short cut is not worth while.
+        """
+        return self._example(path, condition, likely) is not None
 
     def holds(self, path: Conditions, condition: z3.BoolRef) -> bool:
         """True only when z3 proves the condition for every input of the path."""
         return not self.possible(path, z3.Not(condition))
+
+    def in_example(self, path: Conditions, condition: z3.BoolRef) -> bool:
+        """Does the condition hold for one input of the path, the same at every call?
+
+        False, too, where no input is known.
+        """
+        return _satisfies(self._example(path, z3.BoolVal(True)), condition)
 
     def values(
         self,
@@ -64,20 +75,21 @@ class Prover:
         """
         found: frozenset[int] = frozenset()
         # A guess to begin with: too many values do no harm, and z3 is asked for those that lack.
-        guess = leaves(term, len(among)) | {_value(m, term) for m in self._models_of(path)}
+        choices = leaves(term, len(among))
+        guess = choices | {_value(m, term) for m in self._models_of(path)}
         while True:
             for value in guess & set(among):
                 found |= max((f for f in families if value in f), key=len, default=frozenset())
                 found |= {value}
             others = z3.And(*(term != value for value in sorted(found)))
-            example = self._example(path, others)
+            example = self._example(path, others, likely=not choices)
             if example is None:
                 return found
             guess = frozenset(() if isinstance(example, _Unknown) else (_value(example, term),))
             if not guess & set(among):
                 return None
 
-    def _example(self, path: Conditions, condition: z3.BoolRef) -> Example:
+    def _example(self, path: Conditions, condition: z3.BoolRef, likely: bool = False) -> Example:
         """An input of the path with the condition."""
         condition = z3.simplify(condition)
         if z3.is_false(condition):
@@ -86,14 +98,15 @@ class Prover:
         if key not in self._answers:
             self._keep.append(condition)
             self._keep.extend(path)
-            self._answers[key] = self._look_for(path, condition)
+            self._answers[key] = self._look_for(path, condition, likely)
         return self._answers[key]
 
-    def _look_for(self, path: Conditions, condition: z3.BoolRef) -> Example:
+    def _look_for(self, path: Conditions, condition: z3.BoolRef, likely: bool) -> Example:
         if known := self._models_of((*path, condition)):
             return known[-1]
-        example = self._ask([condition])
-        if example is not None and not all(_satisfies(example, part) for part in path):
+        example = UNKNOWN if likely else self._ask([condition])
+        here = not likely and all(_satisfies(example, part) for part in path)
+        if example is not None and not here:
             example = self._ask([*path, condition])
         if isinstance(example, z3.ModelRef):
             self._models[_ids((*path, condition))] = [example]
@@ -103,11 +116,10 @@ class Prover:
         self.calls += 1
         conditions = (*self.assumptions, *conditions)
         # New solvers each time: z3's incremental mode is far slower on these questions.
-        solver = quick(conditions)
-        answer = check(solver)
-        if answer == z3.unknown:
-            solver = fresh(conditions, RLIMIT)
-            answer = check(solver)
+        for make, rlimit in _SOLVERS:
+            solver = make(conditions, rlimit)
+            if (answer := check(solver)) != z3.unknown:
+                break
         if answer == z3.unsat:
             return None
         return UNKNOWN if answer == z3.unknown else solver.model()

@@ -90,8 +90,8 @@ class Registers:
 
     def rflags(self) -> z3.BitVecRef:
         """RFLAGS as 64 bits: bit 1 is always set, bits that no shipped code touches are 0."""
-        result = const(2)
-        for name, bit in FLAGS.items():
-            flag = force(self.flags[name])
-            result = result | (low(flag, 64) << bit)
-        return simplify(result)
+        bits = {bit: z3.Extract(0, 0, force(self.flags[name])) for name, bit in FLAGS.items()}
+        bits[1] = const(1, 1)
+        top = max(bits)
+        parts = [bits.get(bit, const(0, 1)) for bit in reversed(range(top + 1))]
+        return simplify(z3.Concat(const(0, 63 - top), *parts))

@@ -9,6 +9,7 @@ from enum import Enum
 import z3
 
 from harness.x86.memory import Memory
+from harness.x86.registers import Value, force
 from models.cpuid import Features
 from models.descriptors import Segment
 from models.modes import Control, Mode
@@ -77,17 +78,25 @@ class TableLoad:
 
 @dataclass(frozen=True)
 class FinalState:
-    """The CPU at the end of a path. General registers and RFLAGS have 64 bits."""
+    """The CPU at the end of a path. General registers and RFLAGS have 64 bits.
+
+    `lazy_rflags` is worked out when somebody looks at `rflags`.
+    """
 
     registers: dict[str, z3.BitVecRef]
     rip: z3.BitVecRef
-    rflags: z3.BitVecRef
+    lazy_rflags: Value
     segments: dict[str, Segment]
     control: Control
     gdtr_base: z3.BitVecRef  # linear address, 64 bits
     gdtr_limit: z3.BitVecRef  # 16 bits, last valid offset
     idtr_base: z3.BitVecRef  # like GDTR
     idtr_limit: z3.BitVecRef
+
+    @property
+    def rflags(self) -> z3.BitVecRef:
+        """RFLAGS, 64 bits."""
+        return force(self.lazy_rflags)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,11 @@ from collections.abc import Iterable
 
 import z3
 
-QUICK_RLIMIT = 30_000  # z3 resource units, a few milliseconds
+_QUICK = z3.Then("simplify", "propagate-values", "smt")
+_BLAST = z3.Then(
+    *("simplify", "propagate-values", "solve-eqs", "simplify"),
+    *("ackermannize_bv", "bit-blast", "aig", "sat"),
+)
 
 
 def fresh(conditions: Iterable[z3.BoolRef], rlimit: int) -> z3.Solver:
@@ -18,10 +22,19 @@ def fresh(conditions: Iterable[z3.BoolRef], rlimit: int) -> z3.Solver:
     return solver
 
 
-def quick(conditions: Iterable[z3.BoolRef]) -> z3.Solver:
-    """A solver for easy questions: several times faster on these, soon at its limit on others."""
-    solver = z3.Then("simplify", "propagate-values", "smt").solver()
-    solver.set("rlimit", QUICK_RLIMIT)
+def quick(conditions: Iterable[z3.BoolRef], rlimit: int) -> z3.Solver:
+    """The same for easy questions: several times faster on these, much slower on others."""
+    return _with_tactic(_QUICK, conditions, rlimit)
+
+
+def blasting(conditions: Iterable[z3.BoolRef], rlimit: int) -> z3.Solver:
+    """The same, but it knows bits only: often twice as fast, or soon without an answer."""
+    return _with_tactic(_BLAST, conditions, rlimit)
+
+
+def _with_tactic(tactic: z3.Tactic, conditions: Iterable[z3.BoolRef], rlimit: int) -> z3.Solver:
+    solver = tactic.solver()
+    solver.set("rlimit", rlimit)
     solver.add(*conditions)
     return solver
 

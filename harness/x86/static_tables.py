@@ -19,7 +19,7 @@ def static_tables(memory: Memory, tables: range) -> Memory:
     run: list[tuple[int, int]] = []  # (offset, entry), equal steps
     for offset in range(tables.start, tables.stop, ENTRY):
         mailbox = any(offset < word + ENTRY and word < offset + ENTRY for word in image.words)
-        if mailbox or any(byte in image.unknown for byte in range(offset, offset + ENTRY)):
+        if mailbox or not image.unknown.isdisjoint(range(offset, offset + ENTRY)):
             memory, run = _write(memory, run), []
             continue
         entry = int.from_bytes(image.data[offset : offset + ENTRY], "little")

@@ -21,6 +21,7 @@ from typing import Any
 import z3
 
 from harness.x86.memory import EntryImage, Memory, RangeWrite, Write, stretches
+from harness.x86.registers import Lazy
 from harness.x86.run import Access, Before, EndKind, FinalState, PathEnd, Run, TableLoad
 from harness.x86.terms import Base
 from models.cpuid import Features
@@ -139,6 +140,8 @@ class _Writer:
         """The value in JSON: itself if it is plain, else {kind: ...}."""
         if value is None or isinstance(value, bool | int | float | str):
             return value
+        if isinstance(value, Lazy):
+            return self.encode(value.get())
         if isinstance(value, z3.ExprRef):
             key = value.get_id()
             self.terms.setdefault(key, value)

@@ -68,16 +68,11 @@ class AddressMap:
             "no walk meets a reserved bit": z3.Not(translation.reserved),
         }
 
-    def identity(self, linear: z3.BitVecRef, *kinds: Access) -> z3.BoolRef:
-        """Accesses of these kinds do not fault and reach the physical address `linear`."""
-        return z3.And(
-            *(
-                z3.substitute(
-                    z3.And(z3.Not(t.fault), t.physical == linear_address), (linear_address, linear)
-                )
-                for t in map(self.walk, kinds)
-            )
-        )
+    def identity(self, linear: z3.BitVecRef, access: Access) -> z3.BoolRef:
+        """The access does not fault and reaches the physical address `linear`."""
+        translation = self.walk(access)
+        itself = z3.And(z3.Not(translation.fault), translation.physical == linear_address)
+        return z3.substitute(itself, (linear_address, linear))
 
 
 class EntryReader:

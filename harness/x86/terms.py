@@ -121,6 +121,7 @@ class Base:
     lowest: int
     highest: int
     term: z3.BitVecRef = field(init=False)
+    _at: dict[tuple[int, int], z3.BitVecRef] = field(init=False, default_factory=dict)
     _offsets: dict[int, tuple[z3.ExprRef, int | None]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -142,7 +143,9 @@ class Base:
 
     def at(self, offset: int, bits: int = 64) -> z3.BitVecRef:
         """base + offset, modulo 2**bits, in normal form."""
-        return low(simplify(self.term + const(offset)), bits)
+        if (offset, bits) not in self._at:
+            self._at[offset, bits] = low(simplify(self.term + const(offset)), bits)
+        return self._at[offset, bits]
 
     def offset_of(self, term: z3.BitVecRef) -> int | None:
         """The constant c with term = base + c (term zero-extended to 64 bits) for every base.

@@ -6,6 +6,8 @@ The machine goes on only where an access reaches the physical address equal to t
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import z3
 
 from harness.x86.memory import PAGE, Pages, Record, Write, overlap, span_of
@@ -14,8 +16,8 @@ from harness.x86.run import EndKind
 from harness.x86.tables import EntryReader
 from harness.x86.terms import const, number, simplify, variables
 from models.modes import CR0_WP, EFER_NXE
+from models.paging import ANY_ACCESS, Paging, walk
 from models.paging import Access as Kind
-from models.paging import Paging, walk
 
 UPPER_HALF = "upper_half"
 """Part of the name of each symbol for an upper half that the manual leaves undefined."""
@@ -79,16 +81,16 @@ class Translated(Path):
             limit = self._identity_limit()
             if limit is not None:
                 self.fault_if(
-                    z3.UGE(linear, limit), f"#PF: {access.value} at an address that is not mapped"
+                    z3.UGE(linear, limit), f"#PF: {access.words} at an address that is not mapped"
                 )
                 return
         translation = walk(linear, access, self.paging(), self._read_entry)
-        self.fault_if(translation.non_canonical, f"#GP: {access.value} at a non-canonical address")
-        self.fault_if(translation.fault, f"#PF: {access.value} at an address that is not mapped")
+        self.fault_if(translation.non_canonical, f"#GP: {access.words} at a non-canonical address")
+        self.fault_if(translation.fault, f"#PF: {access.words} at an address that is not mapped")
         self.end_if(
             translation.physical != linear,
             EndKind.STRAY,
-            f"{access.value} at an address that is mapped elsewhere",
+            f"{access.words} at an address that is mapped elsewhere",
         )
         if self.cpu.identity_slots is None and self.cpu.path is not before:
             self.map_image(flushed=False)  # some inputs went to path ends: it may hold for the rest
@@ -99,20 +101,19 @@ class Translated(Path):
         Proved for all addresses and all kinds of access; None if there is no such number. It stands
         for a walk at a symbolic address, so that the path's condition stays readable.
         """
+        prover, path = self.environment.prover, self.cpu.path
         linear = z3.BitVec("linear", 64)
-        reader = EntryReader(self.cpu.memory, self.environment.prover, self.cpu.path)
-        walks = [walk(linear, kind, self.paging(), reader) for kind in Kind]
-        wrong = z3.Or(*(z3.Or(t.fault, t.physical != linear) for t in walks))
-        low_bits, high_bits = 0, 48
-        while high_bits - low_bits > 1:  # below 1 << low_bits all is well, at high_bits it is not
-            middle = (low_bits + high_bits) // 2
-            if self.possible(z3.And(z3.ULT(linear, 1 << middle), wrong)):
-                high_bits = middle
-            else:
-                low_bits = middle
-        limit = 1 << low_bits
-        mapped = z3.Or(*(z3.Not(t.fault) for t in walks))
-        if low_bits == 0 or self.possible(z3.And(z3.UGE(linear, limit), mapped)):
+        reader = EntryReader(self.cpu.memory, prover, path)
+        translation = walk(linear, ANY_ACCESS, self.paging(), reader)
+        wrong = z3.Or(translation.fault, translation.physical != linear)
+
+        def wrong_at(bits: int) -> bool:
+            return prover.in_example(path, z3.substitute(wrong, (linear, const(1 << bits))))
+
+        # One input of the path shows which power of two it is, if there is one for all inputs.
+        limit = 1 << bisect_left(range(linear.size() - 1), True, key=wrong_at)
+        mapped = z3.Not(walk(linear, Kind.READ, self.paging(), reader).fault)
+        if self.possible(z3.If(z3.ULT(linear, limit), wrong, mapped)):
             return None
         return limit
 
@@ -129,28 +130,24 @@ class Translated(Path):
         self.cpu.identity_slots = None
         self.cpu.tables_fresh |= flushed
         base, memory = self.environment.base, self.cpu.memory
-        first = walk(base.at(0), Kind.WRITE, self.paging(), self._read_entry)
-        guide = [base.normal(simplify(entry.address)) for entry in first.entries]
         offset = z3.BitVec("image_offset", 64)
         inside = z3.ULT(offset, len(self.environment.image.data))
         linear = simplify(base.term + offset)
-        entries: dict[int, z3.BitVecRef] = {}
+        of_first_byte: list[z3.BitVecRef] = []
 
         def read(address: z3.BitVecRef) -> z3.BitVecRef:
             """Where all of the image uses the same entry as its first byte, read that one."""
-            key = address.get_id()  # the walk keeps the address alive
-            if key not in entries:
-                same = guide[len(entries)]
-                differs = z3.And(inside, address != same)
-                entries[key] = memory.read(address if self.possible(differs) else same, 8)
-            return entries[key]
+            same = base.normal(simplify(z3.substitute(address, (offset, const(0)))))
+            of_first_byte.append(same)
+            differs = z3.And(inside, address != same)
+            return memory.read(address if self.possible(differs) else same, 8)
 
-        walks = [walk(linear, kind, self.paging(), read) for kind in (Kind.WRITE, Kind.FETCH)]
-        bad = z3.Or(*(z3.Or(t.fault, t.physical != linear) for t in walks))
+        translation = walk(linear, ANY_ACCESS, self.paging(), read)
+        bad = z3.Or(translation.fault, translation.physical != linear)
         if self.possible(z3.And(inside, bad)):
             return
         slots: set[int] = set()
-        for entry, same in zip(walks[0].entries, guide, strict=True):
+        for entry, same in zip(translation.entries, of_first_byte, strict=True):
             if not self.possible(z3.And(inside, entry.used)):
                 continue
             slot = base.offset_of(same)
@@ -159,7 +156,7 @@ class Translated(Path):
             if slot not in self.environment.tables:
                 raise self.refuse(f"paging through a table at {slot:#x}, outside [tables]")
             slots.add(slot)
-        self.cpu.identity_slots = frozenset(slots)
+        self.cpu.identity_slots, self.cpu.proved_in = frozenset(slots), memory
 
     def _read_entry(self, address: z3.BitVecRef) -> z3.BitVecRef:
         return self.cpu.memory.read(self.environment.base.normal(simplify(address)), 8)
@@ -169,22 +166,24 @@ class Translated(Path):
 
         Without an invalidation the CPU may use an entry as it was or as it is now, at each level
         apart (SDM 3A 4.10.3, 4.10.4.2). Both are the same if the store changes no more than the
-        accessed and dirty flags of an entry in use; inputs for which it changes more end here.
+        accessed and dirty flags of an entry in use; inputs for which it changes more end here. So
+        for those that go on the entries are still, but for these flags, as in `proved_in`, which is
+        what the store is compared with: its terms are much shorter than those of memory now.
         """
         if self.cpu.identity_slots is None:
             raise self.refuse("a store while paging is on and the image is not mapped to itself")
-        memory, base = self.cpu.memory, self.environment.base
-        after = memory.append(record)
+        before, base = self.cpu.proved_in, self.environment.base
+        after = before.append(record)
         for slot in sorted(self.cpu.identity_slots):
             entry = base.at(slot)
             if record.pages is not None and slot & -PAGE not in record.pages:
                 continue
             pages = frozenset({slot & -PAGE})
-            old = memory.read(entry, 8, pages=pages)
-            if record.size == 8 and isinstance(record, Write) and memory.aligned(record.address, 8):
+            old, new = (memory.read(entry, 8, pages=pages) for memory in (before, after))
+            if record.size == 8 and isinstance(record, Write) and before.aligned(record.address, 8):
                 hit, new = record.address == entry, record.value
             else:
-                hit, new = overlap(record, entry, 8), after.read(entry, 8, pages=pages)
+                hit = overlap(record, entry, 8)
             self.end_if(
                 z3.And(hit, (old ^ new) & const(~ACCESSED_AND_DIRTY) != 0),
                 EndKind.TABLE_IN_USE,
@@ -250,9 +249,10 @@ class Translated(Path):
             families = [f for *_, f in self.cpu.locations.values() if f is not None]
             where = simplify(_split_page(linear)[0] - self.environment.base.term)
             pages = prover.values(conditions, where, among, families)
-            crosses = z3.UGT(distance & (PAGE - 1), PAGE - size)
-            if pages is not None and prover.possible(conditions, crosses):
-                pages = None
+            if pages is not None and not self.cpu.memory.aligned(linear, size):
+                crosses = z3.UGT(distance & (PAGE - 1), PAGE - size)
+                if prover.possible(conditions, crosses):
+                    pages = None
             self.cpu.locations = {**self.cpu.locations, key: (linear, given, pages)}
         return self.cpu.locations[key][2]
 

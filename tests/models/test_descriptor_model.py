@@ -49,7 +49,7 @@ def decoded(raw: int, selector: int = 8) -> Callable[[ModuleType], object]:
 
 def kinds(raw: int) -> Callable[[ModuleType], object]:
     """What table 3-1 says of the type."""
-    names = ("is_code", "is_data", "is_readable", "is_writable", "is_conforming", "is_expand_down")
+    names = ("is_code", "is_readable", "is_writable", "is_conforming", "is_expand_down")
 
     def true_names(module: ModuleType) -> object:
         segment = module.decode(word(8, 16), word(raw))
@@ -82,9 +82,10 @@ DECODE = (
     Row("limit 1 in pages is 1FFFH", lambda m: number(_limit(m, 0x0080_0000_0000_0001)), 0x1FFF),
     Row("limit FFFFFH in bytes", lambda m: number(_limit(m, 0x000F_0000_0000_FFFF)), 0xF_FFFF),
     Row("a 64-bit TSS is a system descriptor", kinds(TSS64), []),
-    Row("type 0: read-only data", kinds(S), ["data", "readable"]),
-    Row("type 2: read/write data", kinds(DATA), ["data", "readable", "writable"]),
-    Row("type 4: expand-down", kinds(S | 4 << 40), ["data", "readable", "expand_down"]),
+    Row("a system descriptor of type 6 is no writable, expand-down data", kinds(6 << 40), []),
+    Row("type 0: read-only data", kinds(S), ["readable"]),
+    Row("type 2: read/write data", kinds(DATA), ["readable", "writable"]),
+    Row("type 4: expand-down", kinds(S | 4 << 40), ["readable", "expand_down"]),
     Row("type 8: execute-only", kinds(EXECUTE_ONLY), ["code"]),
     Row("type A: execute/read", kinds(CODE32), ["code", "readable"]),
     Row("type E: conforming", kinds(CONFORMING), ["code", "readable", "conforming"]),

@@ -284,7 +284,9 @@ ENTRIES = (
 )
 
 
-def _identity(memory: dict[int, int], linear: int) -> Callable[[ModuleType], object]:
+def _identity(
+    memory: dict[int, int], linear: int, access: str | None = None
+) -> Callable[[ModuleType], object]:
     def outcome_of(module: ModuleType) -> object:
         state = module.Paging(
             word(0x1000), 4, z3.BoolVal(True), z3.BoolVal(True), z3.BoolVal(True), word(52)
@@ -292,7 +294,7 @@ def _identity(memory: dict[int, int], linear: int) -> Callable[[ModuleType], obj
         return holds(
             module.identity(
                 word(linear),
-                module.Access.WRITE,
+                module.Access[access] if access else module.ANY_ACCESS,
                 state,
                 reader(memory),
             )
@@ -309,6 +311,12 @@ IDENTITY = (
         "identity: not present", _identity(MAPS_ITSELF | {PTE: LINEAR & ~0xFFF | 2}, LINEAR), False
     ),
     Row("identity: not writable", _identity(MAPS_ITSELF | {PDE: 0x4001}, LINEAR), False),
+    Row("identity: not executable", _identity(MAPS_ITSELF | {PDE: NX | 0x4003}, LINEAR), False),
+    Row(
+        "identity: read-only, and only read",
+        _identity(MAPS_ITSELF | {PDE: NX | 0x4001}, LINEAR, "READ"),
+        True,
+    ),
 )
 
 ROWS = (

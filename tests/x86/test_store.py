@@ -14,6 +14,7 @@ import pytest
 import z3
 
 from harness.x86.memory import Memory
+from harness.x86.registers import Lazy
 from harness.x86.run import Run
 from harness.x86.store import StoreError, load, save
 from tests.x86.conftest import Execute
@@ -26,6 +27,7 @@ def assert_same(a: Any, b: Any, seen: set[tuple[int, int]], where: str = "run") 
     if (id(a), id(b)) in seen:
         return
     seen.add((id(a), id(b)))
+    a = a.get() if isinstance(a, Lazy) else a
     assert type(a) is type(b), where
     if isinstance(a, z3.ExprRef):
         assert a.eq(b), where
