@@ -13,8 +13,8 @@ help: ## show this list
 setup: ## install what is missing (the other commands do this first)
 	@.ci/setup
 
-prove: setup ## prove the shipped trampolines, replay witnesses, write the report
-	@$(PYTHON) -m pytest proofs/ $(ARGS)
+prove: setup ## prove the shipped trampolines, replay witnesses, find safe sets, write the report
+	@$(PYTHON) -m pytest proofs/ --safe-sets $(ARGS)
 
 test: lint ## lint, then run the tests
 	@$(PYTHON) -m pytest tests/ $(ARGS)

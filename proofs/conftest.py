@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--safe-sets",
         action="store_true",
-        help="for each refuted claim find the exact set of inputs for which it holds (minutes)",
+        help="find for which inputs a refuted claim holds, and prove it (a minute more)",
     )
     parser.addoption(
         "--out",

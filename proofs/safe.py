@@ -10,22 +10,14 @@ import z3
 
 from harness.record import OutsideRecord, SafeSetRecord
 from harness.solve.obligation import Obligation
-from harness.solve.region import Coordinate
 from harness.solve.safe_set import safe_set
 from harness.x86.run import Run
 from harness.x86.terms import OTHER, VECTOR, variables
 from harness.x86.translate import UPPER_HALF
+from proofs.quantities import coordinates, landmarks
 from proofs.subject import SIZE, Subject
 
-GIB_SHIFT = 30
 MOST_LEAVES = 16  # of the search; a set with more parts would help nobody
-WORDS = {
-    "cpu_has_long_mode": "the CPU has long mode",
-    "cpu_has_pae": "the CPU has PAE",
-    "cpu_has_1gib_pages": "the CPU has 1 GiB pages",
-    "cpu_has_nx": "the CPU has NX",
-    "cpu_has_la57": "the CPU has LA57",
-}
 
 
 def describe(
@@ -36,21 +28,22 @@ def describe(
     domain = _domain(subject, obligations)
     symbols = _symbols(obligations)
     # What only a goal depends on (an undefined RSP) is not what decides which path is taken.
-    deciding = set().union(*(variables(h) for o in obligations for h in o.hypotheses))
+    paths = [end.path for end in subject.ends] + [o.hypotheses for o in obligations]
+    deciding = set().union(*(variables(condition) for path in paths for condition in path))
     inputs = {name for name in symbols if _is_input(subject, name)}
     inputs = {name for name in inputs if UPPER_HALF not in name or name in deciding}
     found = safe_set(
         obligations,
         domain,
-        _coordinates(subject, symbols, inputs & _symbols(obligations, but=subject.run).keys()),
+        coordinates(subject, symbols, inputs & _symbols(obligations, but=subject.run).keys()),
         inputs,
-        _landmarks(subject, symbols, inputs),
+        landmarks(subject, symbols, inputs),
         defaults,
         MOST_LEAVES,
     )
     return SafeSetRecord(
         exact=found.exact,
-        sentence=found.sentence(),
+        sentence=found.sentence(_among(subject, obligations)),
         inside=tuple(box.words() for box in found.inside),
         outside=tuple(
             OutsideRecord(
@@ -100,65 +93,31 @@ def _domain(subject: Subject, obligations: Sequence[Obligation]) -> list[z3.Bool
         )
         for obligation in obligations
     ]
-    return [z3.simplify(z3.Or(*spoken_of))]
+    domain = [z3.simplify(z3.Or(*spoken_of))]
+    symbols = _symbols(obligations).keys()
+    if str(SIZE) in symbols:  # ranges of memory are spoken of: the host's promises about them
+        domain += [z3.UGE(SIZE, 1), z3.ULE(SIZE, subject.contract.kernel.size_max)]
+        domain += [subject.exists(subject.kernel, SIZE)]
+        if str(subject.boot_params) in symbols:
+            size = subject.contract.boot_params.size
+            domain += [subject.exists(subject.boot_params, size)]
+    return domain
+
+
+def _among(subject: Subject, obligations: Sequence[Obligation]) -> str:
+    """In words, which inputs the obligations speak of, where that is not all of them."""
+    given = [{part.get_id() for part in o.hypotheses} for o in obligations]
+    for words, ends in (
+        ("the inputs that are handed over", list(subject.hand_offs)),
+        ("the inputs for which paging is turned on", [end for end in subject.ends if end.paged]),
+    ):
+        paths = [{part.get_id() for part in end.path} for end in ends]
+        if all(any(path <= conditions for path in paths) for conditions in given):
+            return words
+    return ""
 
 
 def _conjuncts(condition: z3.BoolRef) -> list[z3.BoolRef]:
     if z3.is_and(condition):
         return [part for child in condition.children() for part in _conjuncts(child)]
     return [condition]
-
-
-def _coordinates(
-    subject: Subject, symbols: Mapping[str, z3.ExprRef], inputs: set[str]
-) -> list[Coordinate]:
-    """Plain inputs first, then what is made of them."""
-    kernel, boot_params = subject.kernel, subject.boot_params
-    boot_params_last = boot_params + subject.contract.boot_params.size - 1
-    last = kernel + SIZE - 1
-    found = [Coordinate(words, symbols[name]) for name, words in WORDS.items() if name in inputs]
-    for name in sorted(inputs):
-        if UPPER_HALF in name:
-            register = name.partition("_")[0].upper()
-            found.append(Coordinate(f"upper half of {register} in 64-bit mode", symbols[name]))
-    if str(kernel) in inputs:
-        found.append(Coordinate("kernel_phys_addr", kernel))
-    if str(boot_params) in inputs:
-        found.append(Coordinate("boot_params_phys_addr", boot_params))
-    if "maxphyaddr" in inputs:
-        found.append(Coordinate("MAXPHYADDR", symbols["maxphyaddr"], decimal=True))
-    if VECTOR in inputs:
-        found.append(Coordinate("base", subject.base))
-    if str(SIZE) in inputs:
-        found.append(Coordinate("the kernel's last byte", last))
-        crossed = _gib(last) - _gib(kernel)
-        found.append(Coordinate("GiB lines that the kernel crosses", crossed, decimal=True))
-    if str(boot_params) in inputs and str(kernel) in inputs:
-        same = (_gib(boot_params) == _gib(kernel), _gib(boot_params_last) == _gib(kernel))
-        found.append(Coordinate("the last byte of boot_params", boot_params_last))
-        found.append(Coordinate("boot_params starts in the GiB of the kernel", same[0]))
-        found.append(Coordinate("boot_params ends in the GiB of the kernel", same[1]))
-    return found
-
-
-def _landmarks(
-    subject: Subject, symbols: Mapping[str, z3.ExprRef], inputs: set[str]
-) -> dict[str, list[z3.ExprRef]]:
-    """Where in a range, in the address space or in a loop a failure is likely to be."""
-    kernel, size = subject.kernel, z3.BitVecVal(subject.contract.boot_params.size - 1, 64)
-    found: dict[str, list[z3.ExprRef]] = {
-        "offset": [SIZE - 1, size],
-        "linear_address": [
-            (_gib(kernel) - 512) << 21, kernel, subject.boot_params, subject.base,
-        ],
-        "iteration": [_gib(kernel)],
-    }  # fmt: skip
-    return {
-        name: [term for term in terms if variables(term).keys() <= inputs]
-        for name, terms in found.items()
-        if name in symbols
-    }
-
-
-def _gib(address: z3.BitVecRef) -> z3.BitVecRef:
-    return z3.LShR(address, GIB_SHIFT)

@@ -111,10 +111,7 @@ def what_is_said(record: ClaimRecord) -> str:
 
 def holds_for(record: ClaimRecord) -> str:
     """The inputs for which a claim holds, in one line; "" if they were not looked for."""
-    if record.safe_set is None:
-        return ""
-    how = "holds for" if record.safe_set.exact else "holds at least for"
-    return f"{how}: {record.safe_set.sentence}"
+    return "" if record.safe_set is None else record.safe_set.sentence
 
 
 def seconds(value: float) -> str:

@@ -16,7 +16,7 @@ import z3
 from harness.solve.region import Box, Coordinate, box_of, either
 from harness.solve.throughout import Throughout
 
-MAX_BOXES = 200_000  # combinations of intervals to look at; a few seconds
+MAX_BOXES = 50_000  # combinations of intervals to look at; a second or two
 Cell = tuple[int, ...]
 """The number of an interval for each coordinate."""
 Ranges = tuple[tuple[int, int], ...]

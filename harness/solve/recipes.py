@@ -33,16 +33,18 @@ def recipes_for(claim: Throughout, failure: Failure, landmarks: Landmarks) -> li
 def _generalised(claim: Throughout, failure: Failure, landmarks: Landmarks) -> list[Recipe]:
     """Recipes that all work for the failure's own input.
 
-    Each symbol becomes the first of its landmarks, 0 and all ones with which the obligation still
-    fails there. If none does, it needs a number of its own: its extreme values, as such and as
-    distances from landmarks, give some recipes. UndecidedError if evaluation does not confirm them.
+    Each symbol becomes the first of its landmarks, 0 and the largest values (unsigned, signed)
+    with which the obligation still fails there. If none does, it needs a number of its own: round
+    ones, as such and as distances from landmarks, give some recipes. UndecidedError if evaluation
+    does not confirm the failure.
     """
     symbols = claim.other[failure.obligation]
     recipe = _confirmed(claim, failure)
     stubborn: list[str] = []
     for name, symbol in symbols.items():
         ones = (1 << symbol.size()) - 1 if z3.is_bv(symbol) else 1
-        for term in (*landmarks.get(name, ()), literal(symbol, 0), literal(symbol, ones)):
+        ends = (literal(symbol, value) for value in (0, ones, ones >> 1))
+        for term in (*landmarks.get(name, ()), *ends):
             attempt = _with(recipe, name, term)
             if claim.fails(attempt, failure.point):
                 recipe = attempt
@@ -60,49 +62,35 @@ def _generalised(claim: Throughout, failure: Failure, landmarks: Landmarks) -> l
 def _numbers(
     claim: Throughout, point: Point, recipe: Recipe, name: str, landmarks: Sequence[z3.ExprRef]
 ) -> list[z3.ExprRef]:
-    """A symbol as a number, or as a landmark and a number: the roundest that work at the point."""
+    """A symbol as a number, or as a landmark and a number: some round ones that work there."""
     symbol = claim.other[recipe.obligation][name]
     if z3.is_bool(symbol):
         return [recipe.others[name]]
     size = 1 << symbol.size()
-    now = claim.value(recipe.others[name], point)
+    others = {other: claim.value(term, point) for other, term in recipe.others.items()}
+    now = others[name]
+
+    def fails(value: int) -> bool:
+        values = {**others, name: value % size}
+        return claim.fails_with(recipe.obligation, point, values, recipe.byte)
+
+    starts = [(z3.BitVecVal(0, symbol.size()), 0)]
+    starts += [(landmark, claim.value(landmark, point)) for landmark in landmarks]
+    near = [(sign * (now - at) % size, sign, term, at) for term, at in starts for sign in (1, -1)]
+    near = [near[0], *sorted(near[1:], key=lambda one: _digits(one[0]))[:ROUNDEST]]
     found: dict[tuple[int, int], z3.ExprRef] = {}
-    ends = [_extreme(claim, point, recipe, name, now, largest=end) for end in (True, False)]
-    for value in dict.fromkeys(ends):
-        for landmark in (z3.BitVecVal(0, symbol.size()), *landmarks):
-            apart = (value - claim.value(landmark, point)) % size
-            if claim.fails(_with(recipe, name, literal(symbol, value)), point):
-                key = _digits(min(apart, size - apart)), len(found)
-                found[key] = z3.simplify(landmark + apart)
-    return [found[key] for key in sorted(found)][:ROUNDEST] or [recipe.others[name]]
+    for apart, sign, term, at in near:
+        for bit in reversed(range(apart.bit_length())):
+            less = apart & ~(1 << bit)
+            if fails(at + sign * less):
+                apart = less
+        found[_digits(apart), len(found)] = z3.simplify(term + sign * apart)
+    return [found[key] for key in sorted(found)][:ROUNDEST]
 
 
 def _digits(value: int) -> int:
     """How many powers of two have to be added or subtracted to make the value."""
     return (value ^ 3 * value).bit_count()
-
-
-def _extreme(
-    claim: Throughout, point: Point, recipe: Recipe, name: str, value: int, *, largest: bool
-) -> int:
-    """The largest or smallest value of a symbol with which the obligation fails at the point."""
-    symbols = claim.other[recipe.obligation]
-    fixed = [
-        symbols[other] == literal(symbols[other], claim.value(term, point))
-        for other, term in recipe.others.items()
-        if other != name
-    ]
-    symbol = symbols[name]
-    end = (1 << symbol.size()) - 1 if largest else 0
-    while value != end:
-        middle = (value + end + largest) // 2
-        side = z3.UGE(symbol, middle) if largest else z3.ULE(symbol, middle)
-        better = claim.failure_at(point, recipe.obligation, (*fixed, side))
-        if better is not None:
-            value = better.others[name]
-        else:
-            end = middle - 1 if largest else middle + 1
-    return value
 
 
 def _confirmed(claim: Throughout, failure: Failure) -> Recipe:

@@ -16,12 +16,15 @@ class Coordinate:
     """A quantity that people would use to describe a set of inputs; no other has its name.
 
     `term` has at most 64 bits and is unsigned, or is Boolean (0 or 1); its symbols are inputs.
-    `decimal`: a count, which is written so; all else is written in hexadecimal.
+    `decimal`: a count, which is written so; all else is written in hexadecimal. A Boolean's name is
+    a sentence, and `otherwise` says that it is not so. `note` explains the name, where it must be.
     """
 
     name: str
     term: z3.ExprRef = field(compare=False)
     decimal: bool = False
+    otherwise: str = ""
+    note: str = field(default="", compare=False)
 
     @property
     def top(self) -> int:
@@ -59,7 +62,7 @@ class Bound:
         """The bound for people."""
         name, number = self.coordinate.name, self.coordinate.number
         if z3.is_bool(self.coordinate.term):
-            return f"{name}: {'yes' if self.low else 'no'}"
+            return name if self.low else self.coordinate.otherwise or f"not: {name}"
         if self.low == self.high:
             return f"{name} = {number(self.low)}"
         if self.low == 0:

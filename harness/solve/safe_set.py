@@ -54,19 +54,20 @@ class SafeSet:
         """Every input of the domain is decided."""
         return not self.unknown
 
-    def sentence(self) -> str:
-        """The set in words. What the domain implies of all inputs is not repeated."""
+    def sentence(self, among: str = "") -> str:
+        """The set in words. `among` says in words what the domain is, if that is not everything."""
+        it = f"Of {among}, it" if among else "It"
         if self.exact and not self.outside:
-            return "It holds for every input."
+            return f"{it} holds for every input."
         if self.exact and not self.inside:
-            return "It holds for no input."
-        inside = _listed(self.inside)
+            return f"{it} holds for no input."
+        inside, outside = self.inside, [part.box for part in self.outside]
         if self.exact:
-            return f"It holds exactly for: {inside}."
-        outside = _listed([part.box for part in self.outside])
-        parts = [f"It holds for: {inside}."] if inside else []
-        parts += [f"It does not hold for: {outside}."] if outside else []
-        return " ".join([*parts, f"Not decided: {_listed(self.unknown)}."])
+            return f"{it} holds exactly for: {_listed(inside)}.{_notes(inside)}"
+        return (
+            f"No small union of ranges was found. {it} holds at least for: {_listed(inside)}. "
+            f"It does not hold for: {_listed(outside)}.{_notes([*inside, *outside])}"
+        )
 
 
 def safe_set(
@@ -109,7 +110,12 @@ def safe_set(
 
 
 def _listed(boxes: Sequence[Box]) -> str:
-    return "; or ".join(box.words() for box in boxes)
+    return "; or ".join(box.words() for box in boxes) or "none that was found"
+
+
+def _notes(boxes: Sequence[Box]) -> str:
+    notes = dict.fromkeys(bound.coordinate.note for box in boxes for bound in box.bounds)
+    return "".join(f" {note}." for note in notes if note)
 
 
 # --- proofs
@@ -164,7 +170,8 @@ def _example(
         if (found := claim.member(z3.And(region, default))) is not None:
             point = found
         else:
-            point = _least(claim, region, symbol, at, point)
+            low = next((b.low for b in box.bounds if b.coordinate.term.eq(symbol)), 0)
+            point = _least(claim, region, symbol, at, low, _lower(claim, region, at, low, point))
         region = z3.And(region, symbol == literal(symbol, point[at]))
     if not claim.in_domain(point) or not any(claim.fails(r, point) for r in claim.recipes):
         raise WrongBoxError(f"evaluation does not refute {claim.named(point)}")
@@ -172,16 +179,32 @@ def _example(
 
 
 def _least(
-    claim: Throughout, region: z3.BoolRef, symbol: z3.ExprRef, at: int, point: Point
+    claim: Throughout, region: z3.BoolRef, symbol: z3.ExprRef, at: int, low: int, point: Point
 ) -> Point:
-    """A point of the region with the smallest value of an input; `point` is one to begin with."""
-    low = 0
+    """A point of the region with the smallest value of an input, which is not less than `low`.
+
+    `point` is one to begin with.
+    """
+    guess = low  # often right
+    while low < point[at]:
+        smaller = z3.ULE(symbol, guess) if z3.is_bv(symbol) else z3.Not(symbol)
+        found = claim.member(z3.And(region, smaller))
+        if found is None:
+            low = guess + 1
+            guess = (low + point[at]) // 2
+        else:
+            point = _lower(claim, region, at, low, found)
+            guess = point[at] - 1  # most likely there is none
+    return point
+
+
+def _lower(claim: Throughout, region: z3.BoolRef, at: int, low: int, point: Point) -> Point:
+    """A point of the region with a smaller value of an input, all others kept, if there is one."""
     while low < point[at]:
         middle = (low + point[at]) // 2
-        smaller = z3.ULE(symbol, middle) if z3.is_bv(symbol) else z3.Not(symbol)
-        found = claim.member(z3.And(region, smaller))
-        if found is not None:
-            point = found
+        other = (*point[:at], middle, *point[at + 1 :])
+        if claim.in_domain(other) and claim.value(region, other):
+            point = other
         else:
             low = middle + 1
     return point

@@ -58,12 +58,15 @@ class Search:
 
     def _run(self) -> None:
         leaves = [Leaf(Box(), True)]
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             known = len(self._points), len(self._claim.recipes)
-            for leaf in leaves:
+            first = number % 2 == 0  # guesses of both kinds get their turn
+            for leaf in sorted(leaves, key=lambda leaf: leaf.safe is not first):
                 self._settle(leaf)
-                if len(self._claim.recipes) > known[1]:
-                    break  # samples may look different now
+                if (len(self._points), len(self._claim.recipes)) != known:
+                    break  # the next tree may look different: prove nothing more of this one
+            else:
+                self._look_into([leaf for leaf in leaves if leaf.safe is None])
             if all(leaf.box in self._decided for leaf in leaves):
                 break
             if (len(self._points), len(self._claim.recipes)) == known:
@@ -81,6 +84,12 @@ class Search:
             return
         if self._proves(leaf.box, leaf.safe):
             self._decided[leaf.box] = leaf.safe
+
+    def _look_into(self, leaves: Sequence[Leaf]) -> None:
+        """Learn more of leaves that no threshold cuts: some samples may be taken for safe only."""
+        for leaf in leaves:
+            if self._proves(leaf.box, safe=False):
+                self._decided[leaf.box] = False
 
     def trim(self, boxes: Sequence[Box]) -> None:
         """Take from undecided boxes all that can be proved at either end of each coordinate."""

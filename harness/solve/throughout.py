@@ -9,7 +9,7 @@ question, too. Which terms to try is a guess, and a wrong guess proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,12 +18,13 @@ import z3
 from harness.solve.evaluate import Function, Memory, compile_term
 from harness.solve.obligation import Obligation
 from harness.solve.region import Box
-from harness.x86.solver import check, fresh
+from harness.x86.solver import check, fresh, quick
 from harness.x86.terms import ENTRY_MEMORY, subterms, variables
 
+QUICK = 50_000  # z3 resource units for one question to begin with
 RLIMIT = 30_000_000  # z3 resource units for one question; the hardest in use needs half of it
 MOST_QUESTIONS = 800  # of one object
-BUDGET = 100_000_000  # for all questions of one object
+BUDGET = 150_000_000  # for all questions of one object
 Point = tuple[int, ...]
 """A value for each input, in the order of `Throughout.inputs`; Booleans are 0 or 1."""
 
@@ -93,6 +94,7 @@ class Throughout:
         self.asked = 0  # questions
         self._failing: list[z3.BoolRef] = []  # condition of each recipe
         self._proved: list[list[Box]] = [[] for _ in self.violated]
+        self._refuted: list[Box] = []
         self._functions: dict[int, tuple[z3.ExprRef, Function]] = {}
 
     # --- proofs
@@ -110,24 +112,24 @@ class Throughout:
 
     def escape(self, box: Box) -> Point | None:
         """An input of the box that no recipe makes fail; None: proved that all of them fail."""
+        if any(box.within(proved) for proved in self._refuted):
+            return None
         model = self.ask(
             (*self.domain, box.condition(), *(z3.Not(condition) for condition in self._failing))
         )
-        return None if model is None else self._point(model)
+        if model is not None:
+            return self._point(model)
+        self._refuted.append(box)
+        return None
 
-    def failure_at(
-        self, point: Point, only: int | None = None, also: Sequence[z3.BoolRef] = ()
-    ) -> Failure | None:
-        """How the claim, or `only` one obligation, fails for one input; None: it holds, proved.
-
-        `also` are conditions on the other symbols.
-        """
+    def failure_at(self, point: Point, only: int | None = None) -> Failure | None:
+        """How the claim, or `only` one obligation, fails for one input; None: it holds, proved."""
         pins = [
             symbol == literal(symbol, value)
             for symbol, value in zip(self.inputs.values(), point, strict=True)
         ]
         for index in range(len(self.violated)) if only is None else (only,):
-            model = self.ask((*pins, *also, self.violated[index]))
+            model = self.ask((*pins, self.violated[index]))
             if model is not None:
                 return self._failure(index, model)
         return None
@@ -151,13 +153,13 @@ class Throughout:
         self.asked += 1
         if self.spent > BUDGET or self.asked > MOST_QUESTIONS:
             raise UndecidedError("the budget for all questions is spent")
-        solver = fresh(conditions, RLIMIT)
-        before = _resources(solver)
-        answer = check(solver)
-        self.spent += _resources(solver) - before
-        if answer == z3.unknown:
-            raise UndecidedError(solver.reason_unknown())
-        return solver.model() if answer == z3.sat else None
+        for solver in (quick(conditions, QUICK), fresh(conditions, RLIMIT)):
+            before = _resources(solver)
+            answer = check(solver)
+            self.spent += _resources(solver) - before
+            if answer != z3.unknown:
+                return solver.model() if answer == z3.sat else None
+        raise UndecidedError(solver.reason_unknown())
 
     def need_inputs(self, *terms: z3.ExprRef) -> None:
         """ValueError unless these terms have no symbols but inputs."""
@@ -173,10 +175,15 @@ class Throughout:
 
     def fails(self, recipe: Recipe, point: Point, memory: Memory | None = None) -> bool:
         """Does the recipe make its obligation fail at the point?"""
-        values = self.named(point)
-        others = {n: self._function(t)(values, _no_memory) for n, t in recipe.others.items()}
-        violated = self._function(self.violated[recipe.obligation])
-        return bool(violated({**values, **others}, memory or recipe.byte))
+        others = {name: self.value(term, point) for name, term in recipe.others.items()}
+        return self.fails_with(recipe.obligation, point, others, memory or recipe.byte)
+
+    def fails_with(
+        self, obligation: int, point: Point, others: Mapping[str, int], memory: Memory
+    ) -> bool:
+        """Does the obligation fail at the point, with these values of the other symbols?"""
+        values = {**self.named(point), **others}
+        return bool(self._function(self.violated[obligation])(values, memory))
 
     def value(self, term: z3.ExprRef, point: Point) -> int:
         """The value of a term over inputs."""
@@ -185,6 +192,14 @@ class Throughout:
     def named(self, point: Point) -> dict[str, int]:
         """The point's values by the names of the inputs."""
         return dict(zip(self.inputs, point, strict=True))
+
+    @cached_property
+    def _reads(self) -> list[list[z3.ExprRef]]:
+        """The bytes of memory at entry that each obligation speaks of."""
+        return [
+            [node for node in subterms(term) if z3.is_select(node) and node.arg(0).eq(ENTRY_MEMORY)]
+            for term in self.violated
+        ]
 
     @cached_property
     def _domain(self) -> Function:
@@ -201,11 +216,7 @@ class Throughout:
 
     def _failure(self, index: int, model: z3.ModelRef) -> Failure:
         others = {name: _value(model, symbol) for name, symbol in self.other[index].items()}
-        reads = [
-            node
-            for node in subterms(self.violated[index])
-            if z3.is_select(node) and node.arg(0).eq(ENTRY_MEMORY)
-        ]
+        reads = self._reads[index]
         entry_bytes = {_value(model, read.arg(1)): _value(model, read) for read in reads}
         return Failure(index, self._point(model), others, entry_bytes)
 

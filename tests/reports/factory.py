@@ -108,7 +108,7 @@ def witness(**changes: Any) -> WitnessRecord:
 def safe_set(**changes: Any) -> SafeSetRecord:
     fields: dict[str, Any] = {
         "exact": True,
-        "sentence": "the kernel's last byte below 0x1_0000_0000 (4 GiB)",
+        "sentence": "It holds exactly for: the kernel's last byte below 0x1_0000_0000 (4 GiB).",
         "inside": ("last byte of the kernel below 0x1_0000_0000",),
         "outside": (
             OutsideRecord(

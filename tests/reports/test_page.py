@@ -194,7 +194,7 @@ def test_a_finding_is_told_in_order_from_its_title_to_its_evidence() -> None:
         "MKRFC-2: The kernel is mapped only to the end of its GiB",
         "At the jump RIP is the kernel's address.",
         "kernel_phys_addr 0x3ffff000",
-        "holds for: the kernel's last byte below 0x1_0000_0000 (4 GiB)",
+        "It holds exactly for: the kernel's last byte below 0x1_0000_0000 (4 GiB)",
         "for example kernel_phys_addr = 0xfffff001",
         "rep stosl 6,144 times mode: real -> 16-bit protected PML4[0] = 0x93007 (4 bytes)",
         "end: jump out of the image violated: the page at kernel + 0x1000 is present",
@@ -212,15 +212,19 @@ def test_the_list_of_findings_comes_first_and_says_for_which_inputs_each_claim_h
     ]
     text = Page(render_page(records)).text
     listed = text[text.index("Findings") : text.index("Verdicts")]
-    assert "MKRFC-2 : The kernel is mapped only to the end of its GiB holds for: the" in listed
+    assert (
+        "MKRFC-2 : The kernel is mapped only to the end of its GiB It holds exactly for: the"
+        in listed
+    )
     assert "multikernel_rfc paths : two paths" in listed
     assert "Findings" not in Page(render_page([proved()])).text
 
 
 def test_a_safe_set_that_is_not_exact_is_not_called_so() -> None:
-    partial = safe_set(exact=False, unknown=("kernel_size = 0x7",))
+    words = "It holds at least for: the kernel's last byte below 4 GiB."
+    partial = safe_set(exact=False, unknown=("kernel_size = 0x7",), sentence=words)
     text = Page(render_page([refuted(safe_set=partial)])).text
-    assert "holds at least for: the kernel's last byte" in text and "holds for:" not in text
+    assert words in text and "holds exactly for:" not in text
     assert "Not exact: " in text and "Exact: " not in text
     assert "Unknown: kernel_size = 0x7" in text
     whole = Page(render_page([refuted(safe_set=safe_set())])).text

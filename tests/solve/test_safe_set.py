@@ -28,7 +28,7 @@ from trampoline.image import load_image
 
 TRAMPOLINES = Path(__file__).resolve().parents[2] / "trampoline"
 START, SIZE = Coordinate("start", X), Coordinate("size", Z)
-SWITCH = Coordinate("flag", FLAG)
+SWITCH = Coordinate("the flag is set", FLAG, otherwise="the flag is clear")
 PAGE = 0x1000
 
 
@@ -77,6 +77,7 @@ def test_a_derived_coordinate_says_what_plain_ones_cannot() -> None:
         landmarks={"y": [Z - 1]},
     )
     assert result.sentence() == "It holds exactly for: page lines crossed = 0."
+    assert result.sentence("small ranges").startswith("Of small ranges, it holds exactly for: ")
     assert outside(result) == [{"page lines crossed": (1, 0xFFFF_FFFF)}]
 
 
@@ -90,8 +91,19 @@ def test_several_obligations_and_a_flag_make_a_union() -> None:
     assert result.exact
     assert result.sentence() == (
         "It holds exactly for: start below 0x10_0000 (1 MiB); "
-        "or start below 0x4000_0000 (1 GiB), flag: no."
+        "or start below 0x4000_0000 (1 GiB), the flag is clear."
     )
+
+
+def test_what_a_name_stands_for_is_said_once_at_the_end() -> None:
+    low = Coordinate("x is low", z3.ULT(X, 64), otherwise="x is not low", note="Low: below 64")
+    result = found(
+        claim(z3.Or(z3.ULT(X, 64), FLAG)), coordinates=[low, SWITCH], inputs=["x", "flag"]
+    )
+    assert result.sentence() == (
+        "It holds exactly for: the flag is set; or x is low. Low: below 64."
+    )
+    assert [part.box.words() for part in result.outside] == ["x is not low, the flag is clear"]
 
 
 def test_what_is_proved_for_all_inputs_and_what_fails_for_all() -> None:
@@ -125,7 +137,10 @@ def test_without_a_good_landmark_the_answer_is_open_but_not_wrong() -> None:
     assert not lost.exact
     assert limits(lost.inside) == [{"start": (0, 0x7F)}]
     assert all(box["start"][0] >= 0x80 for box in limits(lost.unknown))
-    assert "Not decided: start " in lost.sentence()
+    assert lost.sentence() == (
+        "No small union of ranges was found. It holds at least for: start below 0x80. "
+        f"It does not hold for: {'; or '.join(part.box.words() for part in lost.outside)}."
+    )
 
 
 def test_a_set_that_is_no_small_union_is_not_exact_but_proved_from_both_sides() -> None:
@@ -247,12 +262,25 @@ def test_a_recipe_must_not_leave_a_symbol_open() -> None:
 
 
 def test_a_solver_that_gives_up_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    hard = claim(z3.Or(X * Y * Z != 0x3A5F_77E1, z3.ULT(X, 2), z3.ULT(Y, 2), X * X != Y + 7))
+    product = z3.ZeroExt(32, X) * z3.ZeroExt(32, Y)  # of two primes: someone has to factor it
+    hard = claim(z3.Or(product != 0x7FFF_FFFF * 0x7FFF_FFED, z3.ULT(X, 2), z3.ULT(Y, 2)))
+    monkeypatch.setattr(throughout, "QUICK", 2000)
     monkeypatch.setattr(throughout, "RLIMIT", 2000)
     result = found(hard)
     assert (result.exact, result.outside) == (False, ())
     monkeypatch.setattr(throughout, "BUDGET", 0)
     assert limits(found(claim(z3.ULT(X, 9))).unknown) == [{}]
+
+
+def test_an_example_is_the_least_input_also_where_inputs_depend_on_each_other() -> None:
+    result = found(
+        claim(z3.ULT(X + Z, 1000)),
+        domain=[z3.ULT(X, 5000), z3.ULT(Z, 300), z3.Or(Z == 7, z3.UGE(Z, 40)), X & 3 == 2],
+        coordinates=[START, Coordinate("sum", X + Z)],
+        inputs=["x", "z"],
+    )
+    assert result.exact
+    assert [part.example for part in result.outside] == [{"x": 702, "z": 298}]
 
 
 def test_domain_and_coordinates_must_speak_of_inputs() -> None:
