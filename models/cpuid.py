@@ -31,6 +31,8 @@ class Features:
     max_extended: z3.BitVecRef
     """32 bits: the highest extended leaf; less than 80000000H where there is none (by the manual
     CPUID then gives the data of the highest basic leaf, which is taken to be less)."""
+    apic_id: z3.BitVecRef
+    """8 bits: the initial APIC id of the CPU that asks."""
 
     @property
     def has_efer(self) -> z3.BoolRef:
@@ -92,6 +94,9 @@ def cpuid(leaf: int, subleaf: int, features: Features) -> dict[str, Output | Non
     if leaf == 0x8000_0008:
         width = z3.ZeroExt(24, field(features.maxphyaddr, 7, 0))
         outputs["eax"] = Output(width, 0xFF, exists)
+    if leaf == 1:  # EBX[31:24]: initial APIC ID
+        apic_id = z3.Concat(features.apic_id, z3.BitVecVal(0, 24, highest.ctx))
+        outputs["ebx"] = Output(apic_id, 0xFF00_0000, exists)
     for flag_leaf, flag_subleaf, register, number, name in _FLAGS:
         if leaf == flag_leaf and flag_subleaf in (None, subleaf):
             flag: z3.BoolRef = getattr(features, name)

@@ -9,7 +9,7 @@ from functools import cached_property
 import z3
 
 from harness.solve.obligation import Obligation
-from harness.x86.execute import execute, scratch
+from harness.x86.execute import STATUS_SIZE, execute, scratch
 from harness.x86.memory import stretches
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap
@@ -212,6 +212,24 @@ class Subject:
         """The status word, 32 bits: at the end of a path, or after that many of its writes."""
         memory = end.memory if records is None else end.memory.before(records)
         return memory.read(memory.base.at(self.status_offset), 4)
+
+    def reads_mailbox(self, access: Access) -> bool:
+        """The load may read a mailbox word: it does unless it is known to lie elsewhere."""
+        if access.kind not in ("load", "locked"):
+            return False
+        offset = z3.simplify(access.linear - self.base)
+        if not z3.is_bv_value(offset):
+            return True
+        mailbox, first = self.contract.mailbox, offset.as_long()
+        words = (self.image.symbols[symbol] for symbol in (mailbox.kernel, mailbox.boot_params))
+        return any(word - access.size < first < word + 8 for word in words)
+
+    def spares_status(self, access: Access) -> z3.BoolRef:
+        """No byte of the access (of any of its stores) is one of the status word."""
+        word = self.base + self.status_offset
+        first = access.linear + index_symbol * access.stride
+        misses = z3.And(z3.UGE(first - word, STATUS_SIZE), z3.UGE(word - first, access.size))
+        return z3.Implies(z3.ULT(index_symbol, access.count), misses)
 
     def writes(self, end: PathEnd) -> list[Access]:
         """All accesses of a path that change memory."""

@@ -17,9 +17,10 @@ from proofs.subject import Subject
 
 
 def test_determined(subject: Subject, prove: Prove) -> None:
-    """Base, mailbox and CPU features alone decide which path is taken and what is handed over (RIP,
-    RSI, control registers, segments, GDT, the translation of every address) or refused: not general
-    registers and flags found at entry, upper halves, or what memory and tables held before."""
+    """Base, mailbox, status word and CPU features alone decide which path is taken and what is
+    handed over (RIP, RSI, control registers, segments, GDT, the translation of every address) or
+    refused: not general registers and flags found at entry, upper halves, or what memory and tables
+    held before."""
     anything = subject.from_any_registers
     prove("determined", *_determined(subject), *_determined(anything), gaps=anything.left_out)
 
@@ -72,7 +73,8 @@ class _Other:
 
     def __init__(self, subject: Subject) -> None:
         features = vars(subject.run.features).values()
-        common = (*subject.run.inputs.values(), *features, linear_address)
+        seen = [a.seen for end in subject.ends for a in end.accesses if a.seen is not None]
+        common = (*subject.run.inputs.values(), *features, *seen, linear_address)
         self._common = {VECTOR}.union(*(variables(term) for term in common))
 
     def of(self, term: z3.ExprRef) -> z3.ExprRef:

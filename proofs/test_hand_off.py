@@ -7,6 +7,7 @@ import z3
 
 from harness.solve.obligation import END, IMAGE, OUTSIDE, Obligation
 from harness.x86.run import EndKind, PathEnd
+from proofs.handshake import lost
 from proofs.prove import Prove
 from proofs.subject import Subject
 
@@ -23,7 +24,8 @@ SHOWN_BY = {
 def test_hand_off(subject: Subject, prove: Prove) -> None:
     """Every path ends with the jump to kernel_phys_addr, RSI = boot_params_phys_addr, in the state
     of the Linux 64-bit entry; or in a justified refusal that the host can see, with the CPU parked
-    and nothing outside the image written."""
+    and nothing outside the image written. With a handshake it may also park where the area was not
+    offered to it, or the host has given up."""
     prove("hand_off", *(_ends_well(subject, end) for end in subject.decided))
 
 
@@ -42,6 +44,8 @@ def _refuses(subject: Subject, name: str, end: PathEnd) -> Obligation:
     justified = [
         z3.And(status == value, condition) for value, condition in subject.refusals.values()
     ]
+    if (shake := subject.contract.status.handshake) is not None:
+        justified.append(lost(end, shake))
     named = "the status word names what is refused, for a reason"
     goals = {named: z3.Or(*justified)}
     shown_by: dict[str, tuple[str, ...]] = {named: (END, IMAGE)}

@@ -166,10 +166,30 @@ class Refused(_Section):
         return tuple(v for v in (self.kernel, self.boot_params, self.cpu) if v is not None)
 
 
+class Handshake(_Section):
+    """`handshake` in `[status]`: values of the status word where both sides change it by locked
+    instructions only (trampoline/PROTOCOL.md)."""
+
+    offered: Word32 = Field(
+        multiple_of=0x100,
+        description="the 32-bit value, its low 8 bits 0, to which the APIC id of the CPU that may "
+        "start is added",
+    )
+    running: Word32 = Field(description='the 32-bit value that says "the CPU jumps to the kernel"')
+    given_up: Word32 = Field(description='the 32-bit value that says "the host has given up"')
+    free: Word32 = Field(description='the 32-bit value that says "the area is nobody\'s"')
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All values, one for each APIC id among them."""
+        return (self.running, self.given_up, self.free, *range(self.offered, self.offered + 0x100))
+
+
 class Status(_Section):
     """`[status]`: the 4-byte word that tells the host how far the CPU got.
 
-    Without `refused`, no path may end in a refusal.
+    Without `refused`, no path may end in a refusal. Without `handshake`, the CPU writes the word by
+    plain stores and never reads it.
     """
 
     word: Symbol = Field(description="the symbol of the 4-byte status word")
@@ -177,13 +197,18 @@ class Status(_Section):
     refused: Refused | None = Field(
         None, description="a table { kernel = value, boot_params = value, cpu = value }"
     )
+    handshake: Handshake | None = Field(
+        None,
+        description="a table { offered = value, running = value, given_up = value, free = value }",
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if self.refused is not None:
-            values = (self.started, *self.refused.values)
-            if len(set(values)) != len(values):
-                raise ValueError("started and the values in refused must differ")
+        values = [self.started]
+        values += self.refused.values if self.refused is not None else ()
+        values += self.handshake.values if self.handshake is not None else ()
+        if len(set(values)) != len(values):
+            raise ValueError("started and the values in refused and handshake must differ")
         return self
 
 

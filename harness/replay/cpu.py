@@ -24,8 +24,10 @@ QEMU_CPU = {
     "cpuid_max_basic": 7,
     "cpuid_max_extended": 0x8000_0008,
     "cr0_at_entry": 0x60000000,
+    "initial_apic_id": 1,
 }
-"""What `-cpu max` is at least, and what INIT leaves in CR0 there: CD and NW set."""
+"""What `-cpu max` is at least, what INIT leaves in CR0 there (CD and NW set), and which CPU of the
+machine is the target."""
 PHYS_BITS_32 = 36  # MAXPHYADDR of QEMU's CPUs without long mode
 
 NOT_RAISED = {

@@ -12,7 +12,7 @@ import z3
 from harness.replay.writes import CompiledWrite, Values
 from harness.solve.evaluate import Function, compile_term
 from harness.solve.obligation import Witness
-from harness.x86.execute import scratch
+from harness.x86.execute import APIC_ID, STATUS_SIZE, scratch
 from harness.x86.memory import stretches
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
@@ -47,7 +47,7 @@ OUTSIDE_MAX = 0x4000
 
 
 class Prediction:
-    """The path that an input takes, and what it leaves behind.
+    """The path that an input takes, and what it leaves behind, if nobody else writes the image.
 
     Bytes outside the image that the path writes and does not read first may hold anything at entry:
     here they hold something else than what is written, so that the write can be seen.
@@ -59,14 +59,14 @@ class Prediction:
         self.entry = predictor.entry_bytes(given)
         self._unknown = dict(given.unknown)
         self._asked: set[int] = set()
-        taken = [
-            compiled
-            for compiled in predictor.ends
-            if all(condition(self.values, self.memory) for condition in compiled.path)
-        ]
+        taken = []
+        for compiled in predictor.ends:
+            values = compiled.alone(self.values, self.memory)
+            if all(condition(values, self.memory) for condition in compiled.path):
+                taken.append((compiled, values))
         if len(taken) != 1:
             raise ValueError(f"{len(taken)} paths for one input: {dict(given.values)}")
-        self._end = taken[0]
+        self._end, self.values = taken[0]
         self._starts = [write.start(self.values, self.memory) for write in self._end.writes]
         self.outside = self._outside()
         """Bytes outside the image that the path writes, by physical address, at its end. Empty if
@@ -158,6 +158,8 @@ class Predictor:
 
     def __init__(self, contract: Contract, image: Image, run: Run) -> None:
         self.image = image
+        self._status = image.symbols[contract.status.word]
+        self._handshake = contract.status.handshake
         self._words = {
             image.symbols[contract.mailbox.kernel]: "kernel_phys_addr",
             image.symbols[contract.mailbox.boot_params]: "boot_params_phys_addr",
@@ -179,6 +181,9 @@ class Predictor:
         for part in self._unknown:
             copies = -(-len(part) // len(given.garbage))
             data[part.start : part.stop] = (given.garbage * copies)[: len(part)]
+        if self._handshake is not None:  # the host offers the area to this CPU
+            offer = self._handshake.offered + given.values.get(APIC_ID, 0)
+            data[self._status : self._status + STATUS_SIZE] = offer.to_bytes(STATUS_SIZE, "little")
         for address, byte in given.unknown.items():
             if any(address - given.base in part for part in self._unknown):
                 data[address - given.base] = byte
@@ -212,6 +217,23 @@ class _CompiledEnd:
         self.end = end
         self.path = [compile_term(condition) for condition in end.path]
         self._identity: dict[Access, Function] = {}
+
+    @cached_property
+    def _seen(self) -> list[tuple[str, Function]]:
+        """What each read of the status word finds if only this CPU writes it, by its symbol."""
+        memory = self.end.memory
+        return [
+            (str(a.seen), compile_term(memory.before(a.records).read(a.linear, a.size)))
+            for a in self.end.accesses
+            if a.seen is not None
+        ]
+
+    def alone(self, values: Values, memory: Callable[[int], int]) -> Values:
+        """The values with those of the symbols that stand for reads of the status word."""
+        values = Values(values)
+        for name, content in self._seen:
+            values[name] = content(values, memory)
+        return values
 
     @cached_property
     def state(self) -> dict[str, Function]:

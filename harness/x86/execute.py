@@ -28,6 +28,7 @@ from trampoline.image import Image
 MAX_PATHS = 1000
 MAX_OPEN_AFTER_REFUSAL = 16  # with a refusal nothing can be proved: more paths are not worth it
 PAGE = 0x1000
+STATUS_SIZE = 4  # bytes of the status word
 
 UPPER_HALVES_ZERO = (
     "the upper halves of the general registers are 0 after the switch to 64-bit mode "
@@ -38,6 +39,7 @@ ANY_REGISTERS = (
     "the CPU starts in real mode where the SIPI says, with control registers, limits and rights as "
     "INIT leaves them (SDM 3A table 9-1); registers and flags hold anything"
 )
+APIC_ID = "initial_apic_id"
 LONG_MODE = "the CPU has Intel 64 (CPUID.80000001H:EDX.LM = 1)"
 
 
@@ -70,10 +72,12 @@ def execute(
         five_level=z3.Bool("cpu_has_la57"),
         max_basic=z3.BitVec("cpuid_max_basic", 32),
         max_extended=z3.BitVec("cpuid_max_extended", 32),
+        apic_id=z3.BitVec(APIC_ID, 8),
     )
     kernel = z3.BitVec("kernel_phys_addr", 64)
     boot_params = z3.BitVec("boot_params_phys_addr", 64)
     symbols = image.symbols
+    status = symbols[contract.status.word]
     entry_image = EntryImage(
         data=image.data,
         unknown=scratch(contract, image),
@@ -91,6 +95,7 @@ def execute(
         features=features,
         upper_halves_zero="upper-halves-zero" in contract.entry.assume,
         known=_known(entry_image),
+        shared=range(status, status + STATUS_SIZE),
     )
     cpu = after_init_sipi(base, entry_image, any_registers)
     cpu.memory = static_tables(cpu.memory, environment.tables)
@@ -144,7 +149,7 @@ def _assumptions(
             z3.And(z3.UGE(features.maxphyaddr, lowest), z3.ULE(features.maxphyaddr, highest)),
         ),
         ("no NMI, SMI, INIT, machine check or debug exception during the run", true),
-        ("no other agent writes the image or its tables during the run", true),
+        ("no other agent writes the image during the run, but for the status word", true),
         ("memory is RAM: a read, also one of a page walk, gives what was written last", true),
         ("A20 is on; no nested paging or memory encryption", true),
         (

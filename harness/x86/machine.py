@@ -16,6 +16,8 @@ from models.descriptors import Segment, access_faults
 from models.modes import Mode
 from models.paging import Access as Kind
 
+STATUS_SEEN = "status_seen"
+"""Part of the name of each symbol for what the status word holds when it is read."""
 FEW = 8  # stores of a loop that are kept one by one
 
 
@@ -93,15 +95,49 @@ class Machine(Translated):
     def read(self, linear: z3.BitVecRef, size: int, kind: str) -> z3.BitVecRef:
         """Read at a linear address and record it."""
         linear = self.translate(linear, size, Kind.READ)
+        seen = self._seen(linear, size)
+        value = self._content(linear, size) if seen is None else seen
+        self._record(kind, linear, size, value, seen=seen)
+        return value
+
+    def _content(self, linear: z3.BitVecRef, size: int) -> z3.BitVecRef:
+        """What memory holds that only this CPU writes."""
         pages = self._pages(linear, size)
         constant = self.environment.base.offset_of(linear) is not None
         ask = self.possible if constant or pages is None else by_syntax
         value = self.cpu.memory.read(linear, size, ask, pages)
         if self.cpu.walked:
             value = self._with_accessed_bits(linear, size, value)
-        value = self.environment.base.normal(value)
-        self._record(kind, linear, size, value)
-        return value
+        return self.environment.base.normal(value)
+
+    def _seen(self, linear: z3.BitVecRef, size: int) -> z3.BitVecRef | None:
+        """What the status word holds now, which may be anything; None for other memory."""
+        shared, offset = self.environment.shared, self.environment.base.offset_of(linear)
+        if offset == shared.start and size == len(shared):
+            return self.environment.unknown(STATUS_SEEN, 8 * size)
+        word = Write(self.environment.base.at(shared.start), len(shared), const(0, 8 * len(shared)))
+        if offset is not None:
+            apart = offset + size <= shared.start or shared.stop <= offset
+        else:
+            pages = self._pages(linear, size)
+            apart = pages is not None and shared.start & -PAGE not in pages
+            apart = apart or not self.possible(overlap(word, linear, size))
+        if not apart:
+            raise self.refuse("a load of part of the status word")
+        return None
+
+    def compare_exchange(
+        self, linear: z3.BitVecRef, expected: z3.BitVecRef, value: z3.BitVecRef
+    ) -> z3.BitVecRef:
+        """Write the value if memory holds what is expected, as one access. Gives what it held."""
+        size = value.size() // 8
+        linear = self.translate(linear, size, Kind.WRITE)
+        seen = self._seen(linear, size)
+        old = self._content(linear, size) if seen is None else seen
+        self._record("locked", linear, size, value, seen=seen, expected=expected)
+        after = simplify(z3.If(old == expected, value, old))
+        self._append(Write(linear, size, after, self._pages(linear, size)))
+        return old
 
     def write(self, linear: z3.BitVecRef, value: z3.BitVecRef, kind: str = "store") -> None:
         """Write at a linear address and record it."""
@@ -144,13 +180,15 @@ class Machine(Translated):
         value: z3.BitVecRef,
         count: int = 1,
         stride: int = 0,
+        seen: z3.BitVecRef | None = None,
+        expected: z3.BitVecRef | None = None,
     ) -> None:
         self.cpu.accesses = (
             *self.cpu.accesses,
             Access(
                 kind, linear, size, value, self.cpu.mode, self.instruction,
                 len(self.cpu.path), len(self.cpu.memory.records), kind == self.stack_access,
-                count, stride,
+                count, stride, seen, expected,
             ),
         )  # fmt: skip
 

@@ -30,7 +30,8 @@ class Environment:
     """What all paths of one run share.
 
     `tables` is the image range that holds page tables, `known` the ranges of image bytes that are
-    at entry as they were assembled. All are offsets in bytes. `counts`: by the id of the condition
+    at entry as they were assembled, `shared` the status word, which the host may write at any
+    time. All are offsets in bytes. `counts`: by the id of the condition
     under which a loop goes on, that condition and how many iterations it allows.
     """
 
@@ -41,6 +42,7 @@ class Environment:
     features: Features
     upper_halves_zero: bool
     known: tuple[range, ...]
+    shared: range
     ends: list[PathEnd] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     counts: dict[int, tuple[z3.BoolRef, int]] = field(default_factory=dict)

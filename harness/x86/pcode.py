@@ -227,10 +227,10 @@ class Plain:
             self._write(op.output, Lazy(lambda: z3.Extract(last, first, force(value))))
         elif code == OpCode.LOAD:
             self._memory_allowed()
-            self._write(op.output, self.port.load(self._address(op.inputs[0]), _output(op).size))
+            self._write(op.output, self.port.load(self.address(op.inputs[0]), _output(op).size))
         elif code == OpCode.STORE:
             self._memory_allowed()
-            self.port.store(self._address(op.inputs[0]), force(self._value(op.inputs[1])))
+            self.port.store(self.address(op.inputs[0]), force(self._value(op.inputs[1])))
         elif code == OpCode.CALLOTHER and op.userop == "segment":
             self._segment(op)
         else:
@@ -274,7 +274,8 @@ class Plain:
         output = _output(op)
         self.temporaries[output.offset, output.size] = pointer
 
-    def _address(self, varnode: Varnode) -> z3.BitVecRef | Pointer:
+    def address(self, varnode: Varnode) -> z3.BitVecRef | Pointer:
+        """The address that an operand holds."""
         value = self._get(varnode)
         if isinstance(value, Pointer):
             return value
@@ -292,7 +293,7 @@ class Plain:
         """The address of the instruction's memory operand; nothing is read or written."""
         for op in self.instruction.ops:
             if op.opcode == OpCode.LOAD:
-                return self._address(op.inputs[0])
+                return self.address(op.inputs[0])
             for varnode in op.inputs:
                 if varnode.space == "ram":
                     return self._direct(varnode)

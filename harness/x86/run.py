@@ -42,7 +42,8 @@ class Access:
     """
 
     kind: str  # "load", "store", "descriptor" (read of a GDT entry or of a table pointer),
-    # "accessed" (write of the byte with a descriptor's accessed flag)
+    # "accessed" (write of the byte with a descriptor's accessed flag), "locked" (LOCK
+    # CMPXCHG: writes `value` if it finds `expected`, and else what it found)
     linear: z3.BitVecRef
     size: int
     value: z3.BitVecRef
@@ -53,11 +54,15 @@ class Access:
     stack: bool = False  # of the stack, by a push, pop, call or return
     count: int = 1
     stride: int = 0
+    seen: z3.BitVecRef | None = None
+    """What a load or a locked access read from the status word: a symbol of its own, because the
+    host may write there at any time."""
+    expected: z3.BitVecRef | None = None
 
     @property
     def writes(self) -> bool:
         """It changes memory."""
-        return self.kind in ("store", "accessed")
+        return self.kind in ("store", "accessed", "locked")
 
     @property
     def paged(self) -> bool:

@@ -254,6 +254,41 @@ def _identify(machine: Machine, instruction: Instruction) -> None:
     machine.cpu.pc = instruction.end
 
 
+def _compare_exchange(machine: Machine, instruction: Instruction) -> None:
+    """LOCK CMPXCHG: memory is written in any case, with what it held if that is not what is
+    expected (SDM 2, CMPXCHG).
+
+    EAX is written only then, and so RAX's upper half becomes 0 only then; emulators set it to 0 in
+    any case. Here either may happen.
+    """
+    ops = [op for op in instruction.ops if op.userop not in ("LOCK", "UNLOCK")]
+    load = next((n for n, op in enumerate(ops) if op.opcode == OpCode.LOAD), None)
+    store = next((n for n, op in enumerate(ops) if op.opcode == OpCode.STORE), None)
+    branch = next((n for n, op in enumerate(ops) if op.opcode == OpCode.CBRANCH), None)
+    if load is None or store is None or branch is None or (loaded := ops[load].output) is None:
+        raise machine.refuse(f"`{instruction}` in this form")
+    plain, size = Plain(instruction, machine), loaded.size
+    for op in ops[:load]:
+        plain.execute(op)
+    linear = machine.linear(plain.address(ops[load].inputs[0]), size, write=True)
+    expected = machine.registers.read("rax", 0, size)
+    source = force(plain.read(ops[store - 1].inputs[0]))
+    old = machine.compare_exchange(linear, expected, source)
+    plain.temporaries[loaded.offset, loaded.size] = old
+    for op in ops[load + 1 : branch]:  # the flags of a comparison
+        plain.execute(op)
+    machine.registers.flags["AF"] = machine.environment.unknown_flag("AF_undefined")
+    before = machine.registers.values["rax"]
+    if size == 4:
+        _write32(machine, "rax", old)
+    else:
+        machine.registers.write("rax", 0, old)
+    after = machine.registers.values["rax"]
+    kept = z3.And(old == expected, machine.environment.unknown("undefined_by_cmpxchg", 1) == 1)
+    machine.registers.values["rax"] = simplify(z3.If(kept, before, after))
+    machine.cpu.pc = instruction.end
+
+
 def _write32(machine: Machine, name: str, value: z3.BitVecRef) -> None:
     """A 32-bit result: in 64-bit mode the upper half becomes 0 (SDM vol. 1, 3.4.1.1)."""
     if machine.cpu.mode is modes.Mode.LONG64:
@@ -289,4 +324,5 @@ _HANDLERS: dict[str, Callable[[Machine, Instruction], None]] = {
     "RDMSR": _read_msr,
     "WRMSR": _write_msr,
     "CPUID": _identify,
+    "CMPXCHG.LOCK": _compare_exchange,
 }

@@ -31,6 +31,7 @@ def processor(
         **{name: z3.BoolVal(name in flags) for name in FLAGS},
         max_basic=word(basic, 32),
         max_extended=word(extended, 32),
+        apic_id=word(0x5A, 8),
     )
 
 
@@ -64,6 +65,7 @@ def _has_efer(expected: bool, *flags: str) -> Row:
 
 
 OPEN = (0, ONES)
+APIC_ID = {"ebx": (0x5A00_0000, 0x5AFF_FFFF)}
 OTHERS = ~(1 << 20 | 1 << 26 | 1 << 29) & ONES
 ROWS = (
     _row({"eax": (46, 0xFFFF_FF2E)}, 0x8000_0008),
@@ -76,9 +78,9 @@ ROWS = (
     _row(
         {"edx": (1 << 29 | 1 << 20, ~(1 << 26) & ONES)}, 0x8000_0001, 0, "long_mode", "no_execute"
     ),
-    _row({"edx": (0, ~(1 << 6) & ONES)}, 1),
-    _row({"edx": (1 << 6, ONES)}, 1, 0, "pae"),
-    _row({"edx": (1 << 6, ONES)}, 1, 3, "pae"),
+    _row({**APIC_ID, "edx": (0, ~(1 << 6) & ONES)}, 1),
+    _row({**APIC_ID, "edx": (1 << 6, ONES)}, 1, 0, "pae"),
+    _row({**APIC_ID, "edx": (1 << 6, ONES)}, 1, 3, "pae"),
     _row({"ecx": (1 << 16, ONES)}, 7, 0, "five_level"),
     _row({"ecx": (0, ~(1 << 16) & ONES)}, 7),
     _row({}, 7, 1, "five_level"),
@@ -97,8 +99,8 @@ ROWS = (
     _row({"edx": OPEN}, 0x8000_0001, 0, extended=BASIC),
     _row({"ecx": OPEN}, 7, 0, "five_level", basic=6),
     _row({"ecx": (1 << 16, ONES)}, 7, 0, "five_level", basic=7),
-    _row({"edx": OPEN}, 1, 0, "pae", basic=0),
-    _row({"edx": (1 << 6, ONES)}, 1, 0, "pae", basic=1),
+    _row({"ebx": OPEN, "edx": OPEN}, 1, 0, "pae", basic=0),
+    _row({**APIC_ID, "edx": (1 << 6, ONES)}, 1, 0, "pae", basic=1),
     # Each kind of leaf has its own highest one.
     _row({"ecx": (1 << 16, ONES)}, 7, 0, "five_level", extended=0),
     _row({"edx": (1 << 20, OTHERS | 1 << 20)}, 0x8000_0001, 0, "no_execute", basic=1),

@@ -33,22 +33,22 @@ CLAIMS = {claim.__name__.removeprefix("test_"): claim for claim in CHEAPEST_FIRS
 LAST_GIB = "\tmovq\t%r12, %rax\n\tcall\tmap_gib\n"
 BOOT_PARAMS_GIB = "\tmovq\t%r15, %rax\n\tcall\tmap_gib\n"
 LATE_JUMP = "\tmovq\t%r15, %rsi\n\tjmp\t*%r14"
-REFUSAL = "\tmovl\t%ebx, OFF(trampoline_status_bsp)(%rsi)"
+REFUSE = "\tlock cmpxchgl\t%ebx, OFF(trampoline_status_bsp)(%rsi)\n"
 WHAT_IT_MAPS = "\taddq\t$LARGE_PAGE_FLAGS, %rax"
 FIRST_PAGE = "\tmovl\t$LARGE_PAGE_FLAGS, %eax"
 UPPER_HALF = "\tmovl\t%esi, %esi\n"
-STARTED = "\tmovl\t$STATUS_STARTED, OFF(trampoline_status_bsp)\n"
+CLAIM = "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)\n\tjne\tpark\n"
+COMMIT = "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)(%rsi)\n\tjne\tleave\n"
 KERNEL_WORD = "\tmovq\tOFF(kernel_phys_addr)(%rsi), %r14\n"
 LOAD_CR3 = "\tmovl\t%eax, %cr3\n"
 STACK_POINTER = "\tleal\tOFF(trampoline_stack_bsp_end)(%esi), %esp\n"
-MEETS_IMAGE = "\ttestb\t%cl, %ch\n\tjnz\trefuse\n"
+MEETS_IMAGE = "\tandb\t%dl, %ch\n"
 POOL = "\tleaq\tOFF(pgtable_extra_bsp)(%rsi), %rdx\n"
-STATUS_AGAIN = "\tmovl\t$STATUS_STARTED, OFF(trampoline_status_bsp)(%rsi)\n"
 
 REFUTED = {
     "hand_off": {
         "leaves its base in RSI": {LATE_JUMP: "\tjmp\t*%r14"},
-        "refuses without a word": {REFUSAL: "\tnop"},
+        "refuses without a word": {REFUSE + "\tje\t1f\n": ""},
         "refuses a CPU that has long mode": {"\tjnc\trefuse_cpu": "\tjc\trefuse_cpu"},
     },
     "kernel_identity_map": {
@@ -82,7 +82,7 @@ REFUTED = {
             )
         },
     },
-    "untouched": {"enters a kernel that meets the image": {MEETS_IMAGE: ""}},
+    "untouched": {"enters a kernel that meets the image": {MEETS_IMAGE: "\txorb\t%ch, %ch\n"}},
     "stack": {
         "pushes before the stack pointer is set": {
             STACK_POINTER: "\tpushl\t%esi\n\tpopl\t%esi\n" + STACK_POINTER
@@ -120,18 +120,28 @@ REFUTED = {
         },
     },
     "status_word": {
-        "says `started` after the mailbox is read": {
-            STARTED: "",
-            KERNEL_WORD: KERNEL_WORD + STATUS_AGAIN,
+        "never claims": {CLAIM: ""},
+        "claims what is offered to another CPU": {
+            "leal\tSTATUS_OFFERED(%ebx), %eax": "movl\t$STATUS_OFFERED, %eax"
         },
-        "never says `started`": {STARTED: ""},
+        "claims by a plain store": {CLAIM: "\tmovl\t%ecx, OFF(trampoline_status_bsp)\n"},
+        "goes on after a claim in vain": {"\tjne\tpark\n": ""},
+        "writes before it claims": {
+            "\tmovl\t$CPUID_BASIC_FEATURES, %eax\n": "\tmovl\t%esi, OFF(trampoline_location)\n"
+            "\tmovl\t$CPUID_BASIC_FEATURES, %eax\n"
+        },
+        "refuses by a plain store": {
+            REFUSE: "\tmovl\t%ebx, OFF(trampoline_status_bsp)(%rsi)\n\tcmpl\t%eax, %eax\n"
+        },
+        "leaves after it has refused": {"\tje\t1f\nleave:": "leave:"},
+        "does not commit": {COMMIT: ""},
+        "jumps though the host has given up": {"\tjne\tleave\n": ""},
+        "reads the mailbox again after the commit": {LATE_JUMP: KERNEL_WORD + LATE_JUMP},
         "writes half a status": {
             LATE_JUMP: "\tmovw\t$0, OFF(trampoline_status_bsp)(%rsi)\n" + LATE_JUMP
         },
         "says that it refuses, and goes on": {
-            LATE_JUMP: "\tmovl\t$STATUS_REFUSED_CPU, OFF(trampoline_status_bsp)(%rsi)\n"
-            + STATUS_AGAIN
-            + LATE_JUMP
+            LATE_JUMP: "\tmovl\t$STATUS_REFUSED_CPU, OFF(trampoline_status_bsp)(%rsi)\n" + LATE_JUMP
         },
     },
 }

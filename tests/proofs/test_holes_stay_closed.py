@@ -17,7 +17,7 @@ FIRST_64 = "\tmovl\t%esp, %esp\n"
 POOL = "\tleaq\tOFF(pgtable_extra_bsp)(%rsi), %rdx\n"
 FIRST_PAGE = "\tmovl\t$LARGE_PAGE_FLAGS, %eax"
 MORE_PAGES = "\taddq\t$LARGE_PAGE_FLAGS, %rax"
-SET_STATUS = "\tmovl\t$STATUS_STARTED, OFF(trampoline_status_bsp)\n"
+BEFORE_CLAIM = "\tmovl\t$CPUID_BASIC_FEATURES, %eax\n"
 READ_KERNEL = "\tmovq\tOFF(kernel_phys_addr)(%rsi), %r14\n"
 LOAD_GDT = "\tlgdt\tOFF(gdt_bsp_64)(%esi)\n"
 FAR_RETURN = "\tlret\n"
@@ -77,7 +77,7 @@ HOLES = {
         "\tmovl\t$STATUS_STARTED, OFF(trampoline_status_bsp)(%rsi)\n",
     },
     "a refusal before the start is told": {
-        SET_STATUS: SET_STATUS.replace("STARTED", "REFUSED_CPU") + SET_STATUS,
+        BEFORE_CLAIM: "\tmovl\t$STATUS_REFUSED_CPU, OFF(trampoline_status_bsp)\n" + BEFORE_CLAIM,
     },
     "a short branch that cuts EIP off": {
         LOAD_CR3: "\ttestl\t%esi, %esi\n\t.byte\t0x66\n\tjnz\t7f\n\tnop\n7:\n" + LOAD_CR3,

@@ -21,6 +21,7 @@ GIB = 1 << 30
 RAM = 0x200000
 JUMP = b"\x41\xff\xe6"  # jmp *%r14
 HLT = b"\xf4"
+OFFERED, RUNNING = 0x10000000, 0xB0000001
 REFUSED_KERNEL, REFUSED_BOOT_PARAMS, REFUSED_CPU = 0xE0000001, 0xE0000002, 0xE0000003
 CPUID_EXTENDED, CPUID_FEATURES, LM = 0x80000000, 0x80000001, 1 << 29
 
@@ -65,6 +66,8 @@ def run(
     data[at["trampoline_status_bsp"] : at["pgtable_bsp"]] = b"\xcc" * (
         at["pgtable_bsp"] - at["trampoline_status_bsp"]
     )
+    offer = OFFERED if extended is None else OFFERED + 0xFF  # to the APIC id that CPUID tells
+    struct.pack_into("<I", data, at["trampoline_status_bsp"], offer)
     data[at["pgtable_bsp"] :] = b"\xcd" * (len(data) - at["pgtable_bsp"])
     struct.pack_into("<QQ", data, at["boot_params_phys_addr"], boot_params, kernel)
     outcome = Outcome(image, base)
@@ -130,7 +133,7 @@ def test_the_hardened_image_maps_kernel_and_boot_params_and_stays_inside(
 ) -> None:
     outcome = run("multikernel", base, kernel, boot_params)
     assert outcome.end == "jump"
-    assert outcome.word("trampoline_status_bsp") == 0xA5A5A5A5
+    assert outcome.word("trampoline_status_bsp") == RUNNING
     assert outcome.outside == []
     kernel_last = min(kernel + GIB, 1 << 40) - 1
     ends = [kernel, kernel_last, boot_params, boot_params + 4095, base, base + 0xFFFF]
@@ -172,7 +175,7 @@ def test_the_hardened_image_refuses_what_meets_it(
     outcome = run("multikernel", 0x10000, kernel, boot_params)
     if status is None:
         assert outcome.end == "jump"
-        assert outcome.word("trampoline_status_bsp") == 0xA5A5A5A5
+        assert outcome.word("trampoline_status_bsp") == RUNNING
     else:
         refuses(outcome, status)
 

@@ -29,6 +29,9 @@ def load_edited(tmp_path: Path, old: str, new: str) -> str:
 
 KERNEL_KEY = 'kernel = "kernel_phys_addr"'
 STATUS_SCRATCH = 'start = "trampoline_status_bsp"\nsize = 4'
+HANDSHAKE = (
+    "handshake = { offered = 0x10000000, running = 0xB0000001, given_up = 0xD0000001, free = 0 }"
+)
 REFUSED = "refused = { kernel = 0xE0000001, boot_params = 0xE0000002, cpu = 0xE0000003 }"
 STACK_START = '[stack]\nstart = "trampoline_stack_bsp"\n'
 STACK = STACK_START + 'end = "trampoline_stack_bsp_end"\n'
@@ -97,8 +100,15 @@ MISTAKES = [
      "is wrong; give the 32-bit value for a CPU without long mode."),
     (REFUSED, "refused = { kernel = 1, boot_params = 2, disk = 3 }", "[status] refused disk: "
      "unknown key; known: kernel, boot_params, cpu."),
+    (HANDSHAKE, HANDSHAKE.replace(", free = 0", ""), "[status] handshake free: missing; give the "
+     "32-bit value that says \"the area is nobody's\"."),
+    (HANDSHAKE, HANDSHAKE.replace("0x10000000", "0x10000001"), "[status] handshake offered: "
+     "0x10000001 is wrong; give the 32-bit value, its low 8 bits 0, to which the APIC id of the "
+     "CPU that may start is added."),
+    (HANDSHAKE, HANDSHAKE.replace("0xB0000001", "0x100000FF"), "[status]: started and the values "
+     "in refused and handshake must differ."),
     *((REFUSED, f"refused = {{ kernel = 1, {others} }}",
-       "[status]: started and the values in refused must differ.")
+       "[status]: started and the values in refused and handshake must differ.")
       for others in ("boot_params = 1", "boot_params = 2, cpu = 1", "boot_params = 2, cpu = 2",
                      "boot_params = 2, cpu = 0xA5A5A5A5", "boot_params = 0xA5A5A5A5")),
     ("size_max = 0x40000000", "size_max = 0", "[kernel] size_max: 0 is wrong; give the largest "

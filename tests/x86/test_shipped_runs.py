@@ -70,8 +70,10 @@ def end_of(run: Run, values: Chosen) -> PathEnd:
 ENDS = {
     "multikernel": {
         (EndKind.HAND_OFF, Mode.LONG64): 1,
-        (EndKind.PARKED, Mode.REAL16): 2,  # no leaf that names features; no long mode there
-        (EndKind.PARKED, Mode.LONG64): 3 + 3,  # starts or ends too high, or meets the image
+        # Not offered to this CPU; twice each: no leaf that names features, no long mode there.
+        (EndKind.PARKED, Mode.REAL16): 1 + 2 + 2,
+        # Each twice, as the host may have given up: kernel and boot_params refused; no commit.
+        (EndKind.PARKED, Mode.LONG64): 2 + 2 + 1,
     },
     "multikernel_rfc": {
         (EndKind.HAND_OFF, Mode.LONG64): 2,

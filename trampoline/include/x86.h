@@ -17,6 +17,8 @@
 #define EFER_LME_BIT		8		/* long mode takes effect with CR0.PG */
 
 /* Address widths: SDM vol. 2A, CPUID; MAXPHYADDR is in AL. */
+#define CPUID_BASIC_FEATURES	1
+#define CPUID_APIC_ID_SHIFT	24		/* in EBX: the initial APIC id, bits 31:24 */
 #define CPUID_EXTENDED		0x80000000	/* EAX: the highest extended leaf */
 #define CPUID_FEATURES		0x80000001
 #define CPUID_LM_BIT		29		/* in EDX: long mode */

@@ -49,7 +49,17 @@ trampoline_data_bsp:
 	movw	%ax, %es
 	movw	%ax, %ss
 
-	movl	$STATUS_STARTED, OFF(trampoline_status_bsp)
+	/*
+	 * Claim the area (../PROTOCOL.md): only the CPU that it is offered to, and while it is. A
+	 * late or second SIPI, or one to a CPU that the host has given up, ends here.
+	 */
+	movl	$CPUID_BASIC_FEATURES, %eax
+	cpuid
+	shrl	$CPUID_APIC_ID_SHIFT, %ebx
+	leal	STATUS_OFFERED(%ebx), %eax
+	movl	$STATUS_STARTED, %ecx
+	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)
+	jne	park
 
 	/* MKRFC-8: a CPU without long mode is refused while that is still possible. */
 	movl	$CPUID_EXTENDED, %eax
@@ -81,9 +91,15 @@ trampoline_data_bsp:
 	ljmpl	*OFF(startup_32_vector_bsp)
 
 refuse_cpu:
-	movl	$STATUS_REFUSED_CPU, OFF(trampoline_status_bsp)
-1:	hlt					/* interrupts are off: for good */
-	jmp	1b
+	movl	$STATUS_STARTED, %eax
+	movl	$STATUS_REFUSED_CPU, %ecx
+	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)
+	je	park
+	movl	$STATUS_GIVEN_UP, %eax		/* the host has given up: leave */
+	movl	$STATUS_FREE, %ecx
+	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)
+park:	hlt					/* interrupts are off: for good */
+	jmp	park
 
 	.code32
 	.balign	4
@@ -199,35 +215,50 @@ startup_64_bsp:
 	movq	%rbp, %rax
 	call	map_gib
 
+	/* Commit: from here on the host cannot give this start up. */
+	movl	$STATUS_STARTED, %eax
+	movl	$STATUS_RUNNING, %ecx
+	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)(%rsi)
+	jne	leave
+
 	movq	%r15, %rsi
 	jmp	*%r14
 
 /*
  * RAX := the last byte of the range of RAX + 1 bytes at RDI, cut off at R13. Does not return if
  * the range cannot be mapped to itself or meets the image; EBX then goes into the status word.
- * Clobbers RCX.
+ * One branch for all reasons, so that they take one path. Clobbers RCX, RDX and R8.
  */
 last_byte:
 	cmpq	%r13, %rdi
-	ja	refuse				/* starts beyond what the CPU can address */
-	addq	%rdi, %rax			/* no carry: RDI is below 2^52 */
+	seta	%cl				/* starts beyond what the CPU can address */
+	addq	%rdi, %rax			/* no carry, or RDI is beyond R13 */
 	cmpq	%r13, %rax
 	cmovaq	%r13, %rax
-	movq	%rax, %rcx
-	shrq	$IDENTITY_BITS, %rcx
-	jnz	refuse				/* ends beyond what 4 levels map to itself */
+	movq	%rax, %r8
+	shrq	$IDENTITY_BITS, %r8
+	setnz	%ch				/* ends beyond what 4 levels map to itself */
+	orb	%ch, %cl
 	/* MKRFC-10: the range begins below the image's end and ends at or above its start. */
-	leaq	OFF(pgtable_extra_bsp_end)(%rsi), %rcx
-	cmpq	%rcx, %rdi
-	setb	%cl
+	leaq	OFF(pgtable_extra_bsp_end)(%rsi), %r8
+	cmpq	%r8, %rdi
+	setb	%ch
 	cmpq	%rsi, %rax
-	setae	%ch
-	testb	%cl, %ch
+	setae	%dl
+	andb	%dl, %ch
+	orb	%ch, %cl
 	jnz	refuse
 	ret
 
+/* Say why in the status word, unless the host has given up. EBX = the refusal. */
 refuse:
-	movl	%ebx, OFF(trampoline_status_bsp)(%rsi)
+	movl	$STATUS_STARTED, %eax
+	lock cmpxchgl	%ebx, OFF(trampoline_status_bsp)(%rsi)
+	je	1f
+leave:
+	movl	$STATUS_GIVEN_UP, %eax
+	xorl	%ecx, %ecx			/* STATUS_FREE */
+	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)(%rsi)
 1:	hlt					/* interrupts are off: for good */
 	jmp	1b
 
