@@ -147,8 +147,8 @@ CLOSED_BY = {
     "a loop that clears tables in use, over more than a page, from a symbolic address": (
         "hand_off", "REFUTED", "changes a paging-structure entry"
     ),
-    "a refusal that is taken back": ("status_word", "REFUTED", "writes what it may"),
-    "a refusal before the start is told": ("status_word", "REFUTED", "writes what it may"),
+    "a refusal that is taken back": ("status_word", "REFUTED", "spares the status word"),
+    "a refusal before the start is told": ("status_word", "REFUTED", "spares the status word"),
     "a short branch that cuts EIP off": ("paths", "UNSUPPORTED", "operand size prefix"),
     "a near jump whose length depends on the vendor": (
         "paths", "UNSUPPORTED", "operand size prefix"

@@ -10,7 +10,11 @@ from random import Random
 import z3
 
 from harness.solve.evaluate import Function, compile_term
+from harness.x86.run import Run
 from harness.x86.terms import variables
+
+OFFERED, STARTED = 0x1000_0000, 0xA5A5_A5A5
+"""The status word of `multikernel`."""
 
 
 class Chosen(dict[str, int]):
@@ -21,6 +25,16 @@ class Chosen(dict[str, int]):
 
     def __missing__(self, name: str) -> int:
         return self.get(re.sub(r"_\d+$", "", name), 0)
+
+
+def offered(run: Run, values: Chosen) -> Chosen:
+    """The values, where the area is offered to this CPU and nobody else writes the status word."""
+    offer = OFFERED + values["initial_apic_id"]
+    for end in run.ends:
+        seen = [str(access.seen) for access in end.accesses if access.seen is not None]
+        for number, name in enumerate(seen):
+            values[name] = STARTED if number else offer
+    return values
 
 
 def holds(conditions: tuple[z3.BoolRef, ...], values: Mapping[str, int]) -> bool:
