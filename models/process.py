@@ -20,7 +20,7 @@ hand), "offer" (the word that names this attempt's target CPU; to that CPU: that
 
 
 class Kind(Enum):
-    """What a location does. SDM 3A 9.2 "Memory Ordering" says when it is seen by others."""
+    """What a location does. SDM 3A 8.2 "Memory Ordering" says when it is seen by others."""
 
     LOAD = "load"  # a plain load; may pass older stores to other words
     STORE = "store"  # goes to the store buffer
