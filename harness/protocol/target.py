@@ -145,8 +145,8 @@ class _Reader:
         if end.kind is EndKind.HAND_OFF:
             if sorted(loaded) != ["boot_params", "kernel"]:
                 raise ProcessError(
-                    f"{self._contract.name}: a path jumps and has read {loaded or 'nothing'} of the "
-                    "mailbox; each word must be read once."
+                    f"{self._contract.name}: a path jumps and has read {loaded or 'nothing'} of "
+                    "the mailbox; each word must be read once."
                 )
             yield Event(end.instruction, Kind.JUMP, paged=paged), None
         else:
