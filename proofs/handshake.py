@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The CPU's side of the handshake (trampoline/PROTOCOL.md): it claims the area, ends the start by
-a refusal or a commit, or leaves; each by one locked instruction that says what it takes the status
-word to be."""
+"""The CPU's side of the handshake (trampoline/PROTOCOL.md): it claims the area, then commits or
+refuses; each by one locked instruction that says what it takes the status word to be."""
 
 from __future__ import annotations
 
@@ -17,21 +16,16 @@ def locked(end: PathEnd) -> list[Access]:
     return [a for a in end.accesses if a.kind == "locked" and a.seen is not None]
 
 
-def lost(end: PathEnd, shake: Handshake) -> z3.BoolRef:
+def lost(end: PathEnd) -> z3.BoolRef:
     """The CPU may park: the area was not offered to it, or the host had given up."""
-    return z3.Or(
-        *(
-            z3.And(access.expected != shake.given_up, z3.Not(_succeeds(access)))
-            for access in locked(end)
-        )
-    )
+    return z3.Or(*(z3.Not(_succeeds(access)) for access in locked(end)))
 
 
 def goals(subject: Subject, end: PathEnd, shake: Handshake) -> dict[str, z3.BoolRef]:
     """What the handshake demands of a path, each as a sentence."""
     own, status = locked(end), subject.contract.status
-    if not 1 <= len(own) <= 3:
-        return {"there is a claim, then at most one end and one leave": z3.BoolVal(False)}
+    if not 1 <= len(own) <= 2:
+        return {"there is a claim, then at most one end of the start": z3.BoolVal(False)}
     to_me = shake.offered + z3.ZeroExt(24, subject.run.features.apic_id)
     refused = status.refused.values if status.refused is not None else ()
     claims = _changes(own[0], to_me, status.started)
@@ -42,17 +36,12 @@ def goals(subject: Subject, end: PathEnd, shake: Handshake) -> dict[str, z3.Bool
         refuses = z3.Or(*(_changes(own[1], status.started, value) for value in refused))
         found["the second commits or refuses"] = z3.Or(commits, refuses)
         over = _succeeds(own[1])
-    if len(own) > 2:
-        leaves = _changes(own[2], shake.given_up, shake.free)
-        found["the third leaves, because the second failed"] = z3.And(leaves, z3.Not(over))
     found |= _others(subject, end, own)
     if end.kind is EndKind.HAND_OFF:
         found["it jumps because it has committed"] = z3.And(commits, over)
     if end.kind is EndKind.PARKED:
-        says = z3.And(refuses, over) if len(own) < 3 else z3.BoolVal(True)
-        found["it parks because it claimed in vain, refused or left"] = (
-            z3.Not(_succeeds(own[0])) if len(own) == 1 else says
-        )
+        reason = z3.Or(refuses, z3.Not(over)) if len(own) > 1 else z3.Not(_succeeds(own[0]))
+        found["it parks because it claimed in vain, refused, or was given up"] = reason
     return found
 
 

@@ -44,8 +44,8 @@ def _refuses(subject: Subject, name: str, end: PathEnd) -> Obligation:
     justified = [
         z3.And(status == value, condition) for value, condition in subject.refusals.values()
     ]
-    if (shake := subject.contract.status.handshake) is not None:
-        justified.append(lost(end, shake))
+    if subject.contract.status.handshake is not None:
+        justified.append(lost(end))
     named = "the status word names what is refused, for a reason"
     goals = {named: z3.Or(*justified)}
     shown_by: dict[str, tuple[str, ...]] = {named: (END, IMAGE)}

@@ -176,13 +176,11 @@ class Handshake(_Section):
         "start is added",
     )
     running: Word32 = Field(description='the 32-bit value that says "the CPU jumps to the kernel"')
-    given_up: Word32 = Field(description='the 32-bit value that says "the host has given up"')
-    free: Word32 = Field(description='the 32-bit value that says "the area is nobody\'s"')
 
     @property
     def values(self) -> tuple[int, ...]:
         """All values, one for each APIC id among them."""
-        return (self.running, self.given_up, self.free, *range(self.offered, self.offered + 0x100))
+        return (self.running, *range(self.offered, self.offered + 0x100))
 
 
 class Status(_Section):
@@ -199,7 +197,7 @@ class Status(_Section):
     )
     handshake: Handshake | None = Field(
         None,
-        description="a table { offered = value, running = value, given_up = value, free = value }",
+        description="a table { offered = value, running = value }",
     )
 
     @model_validator(mode="after")

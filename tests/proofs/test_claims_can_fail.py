@@ -38,7 +38,7 @@ WHAT_IT_MAPS = "\taddq\t$LARGE_PAGE_FLAGS, %rax"
 FIRST_PAGE = "\tmovl\t$LARGE_PAGE_FLAGS, %eax"
 UPPER_HALF = "\tmovl\t%esi, %esi\n"
 CLAIM = "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)\n\tjne\tpark\n"
-COMMIT = "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)(%rsi)\n\tjne\tleave\n"
+COMMIT = "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)(%rsi)\n\tjne\tgiven_up\n"
 KERNEL_WORD = "\tmovq\tOFF(kernel_phys_addr)(%rsi), %r14\n"
 LOAD_CR3 = "\tmovl\t%eax, %cr3\n"
 STACK_POINTER = "\tleal\tOFF(trampoline_stack_bsp_end)(%esi), %esp\n"
@@ -48,7 +48,7 @@ POOL = "\tleaq\tOFF(pgtable_extra_bsp)(%rsi), %rdx\n"
 REFUTED = {
     "hand_off": {
         "leaves its base in RSI": {LATE_JUMP: "\tjmp\t*%r14"},
-        "refuses without a word": {REFUSE + "\tje\t1f\n": ""},
+        "refuses without a word": {REFUSE: ""},
         "refuses a CPU that has long mode": {"\tjnc\trefuse_cpu": "\tjc\trefuse_cpu"},
     },
     "kernel_identity_map": {
@@ -130,12 +130,13 @@ REFUTED = {
             "\tmovl\t$CPUID_BASIC_FEATURES, %eax\n": "\tmovl\t%esi, OFF(trampoline_location)\n"
             "\tmovl\t$CPUID_BASIC_FEATURES, %eax\n"
         },
-        "refuses by a plain store": {
-            REFUSE: "\tmovl\t%ebx, OFF(trampoline_status_bsp)(%rsi)\n\tcmpl\t%eax, %eax\n"
+        "refuses by a plain store": {REFUSE: "\tmovl\t%ebx, OFF(trampoline_status_bsp)(%rsi)\n"},
+        "frees the area, and halts on its tables": {
+            "given_up:\n": "given_up:\n\tmovl\t$STATUS_GIVEN_UP, %eax\n\txorl\t%ecx, %ecx\n"
+            "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)(%rsi)\n"
         },
-        "leaves after it has refused": {"\tje\t1f\nleave:": "leave:"},
         "does not commit": {COMMIT: ""},
-        "jumps though the host has given up": {"\tjne\tleave\n": ""},
+        "jumps though the host has given up": {"\tjne\tgiven_up\n": ""},
         "reads the mailbox again after the commit": {LATE_JUMP: KERNEL_WORD + LATE_JUMP},
         "writes half a status": {
             LATE_JUMP: "\tmovw\t$0, OFF(trampoline_status_bsp)(%rsi)\n" + LATE_JUMP

@@ -15,11 +15,11 @@ from trampoline.contract import load_contract
 from trampoline.image import load_image
 
 RFC = MULTIKERNEL.parent / "multikernel_rfc"
-STARTED, RUNNING, GIVEN_UP = 0xA5A5A5A5, 0xB0000001, 0xD0000001
+STARTED, RUNNING = 0xA5A5A5A5, 0xB0000001
 LOAD_BOOT_PARAMS = "\tmovq\tOFF(boot_params_phys_addr)(%rsi), %r15\n"
 LOAD_KERNEL = "\tmovq\tOFF(kernel_phys_addr)(%rsi), %r14\n"
 CLAIM = "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)\n\tjne\tpark\n"
-COMMIT = "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)(%rsi)\n\tjne\tleave\n"
+COMMIT = "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)(%rsi)\n\tjne\tgiven_up\n"
 
 
 def process(folder: Path, original: Path = MULTIKERNEL, edits: Edits | None = None) -> Process:
@@ -63,7 +63,7 @@ def test_the_hardened_cpu_claims_first_and_commits_last(tmp_path: Path) -> None:
         assert {edge.when and edge.when[0] for edge in at.edges} == {"is", "is not"}
     changes = {(at.expected, at.value) for at in found.locations if at.expected is not None}
     refused = {(STARTED, 0xE0000000 + reason) for reason in (1, 2, 3)}
-    assert changes == {("offer", STARTED), (STARTED, RUNNING), (GIVEN_UP, 0), *refused}
+    assert changes == {("offer", STARTED), (STARTED, RUNNING), *refused}
 
 
 def test_serializing_instructions_are_fences(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_serializing_instructions_are_fences(tmp_path: Path) -> None:
             {LOAD_BOOT_PARAMS: "", LOAD_KERNEL: LOAD_KERNEL + LOAD_BOOT_PARAMS},
             id="the mailbox words are read in the other order",
         ),
-        pytest.param({"\tjne\tleave\n": ""}, id="the commit is not looked at"),
+        pytest.param({"\tjne\tgiven_up\n": ""}, id="the commit is not looked at"),
         pytest.param({COMMIT: ""}, id="there is no commit"),
         pytest.param(
             {CLAIM: "\tmovl\t%ecx, OFF(trampoline_status_bsp)\n"}, id="the claim is a plain store"

@@ -29,9 +29,7 @@ def load_edited(tmp_path: Path, old: str, new: str) -> str:
 
 KERNEL_KEY = 'kernel = "kernel_phys_addr"'
 STATUS_SCRATCH = 'start = "trampoline_status_bsp"\nsize = 4'
-HANDSHAKE = (
-    "handshake = { offered = 0x10000000, running = 0xB0000001, given_up = 0xD0000001, free = 0 }"
-)
+HANDSHAKE = "handshake = { offered = 0x10000000, running = 0xB0000001 }"
 REFUSED = "refused = { kernel = 0xE0000001, boot_params = 0xE0000002, cpu = 0xE0000003 }"
 STACK_START = '[stack]\nstart = "trampoline_stack_bsp"\n'
 STACK = STACK_START + 'end = "trampoline_stack_bsp_end"\n'
@@ -100,8 +98,8 @@ MISTAKES = [
      "is wrong; give the 32-bit value for a CPU without long mode."),
     (REFUSED, "refused = { kernel = 1, boot_params = 2, disk = 3 }", "[status] refused disk: "
      "unknown key; known: kernel, boot_params, cpu."),
-    (HANDSHAKE, HANDSHAKE.replace(", free = 0", ""), "[status] handshake free: missing; give the "
-     "32-bit value that says \"the area is nobody's\"."),
+    (HANDSHAKE, HANDSHAKE.replace(", running = 0xB0000001", ""), "[status] handshake running: "
+     "missing; give the 32-bit value that says \"the CPU jumps to the kernel\"."),
     (HANDSHAKE, HANDSHAKE.replace("0x10000000", "0x10000001"), "[status] handshake offered: "
      "0x10000001 is wrong; give the 32-bit value, its low 8 bits 0, to which the APIC id of the "
      "CPU that may start is added."),

@@ -136,7 +136,5 @@ def test_the_status_values_in_the_contract_are_those_in_the_source() -> None:
     assert shake is not None
     assert shake.offered == defined["STATUS_OFFERED"]
     assert shake.running == defined["STATUS_RUNNING"]
-    assert shake.given_up == defined["STATUS_GIVEN_UP"]
-    assert shake.free == defined["STATUS_FREE"]
     assert contract.kernel.size_max == defined["KERNEL_SIZE_MAX"]
     assert contract.boot_params.size == defined["BOOT_PARAMS_SIZE"]

@@ -70,10 +70,9 @@ def end_of(run: Run, values: Chosen) -> PathEnd:
 ENDS = {
     "multikernel": {
         (EndKind.HAND_OFF, Mode.LONG64): 1,
-        # Not offered to this CPU; twice each: no leaf that names features, no long mode there.
-        (EndKind.PARKED, Mode.REAL16): 1 + 2 + 2,
-        # Each twice, as the host may have given up: kernel and boot_params refused; no commit.
-        (EndKind.PARKED, Mode.LONG64): 2 + 2 + 1,
+        # Not offered to this CPU; no leaf that names features; no long mode there.
+        (EndKind.PARKED, Mode.REAL16): 3,
+        (EndKind.PARKED, Mode.LONG64): 3,  # kernel or boot_params refused; no commit
     },
     "multikernel_rfc": {
         (EndKind.HAND_OFF, Mode.LONG64): 2,

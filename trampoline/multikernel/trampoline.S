@@ -94,10 +94,6 @@ refuse_cpu:
 	movl	$STATUS_STARTED, %eax
 	movl	$STATUS_REFUSED_CPU, %ecx
 	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)
-	je	park
-	movl	$STATUS_GIVEN_UP, %eax		/* the host has given up: leave */
-	movl	$STATUS_FREE, %ecx
-	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)
 park:	hlt					/* interrupts are off: for good */
 	jmp	park
 
@@ -219,7 +215,7 @@ startup_64_bsp:
 	movl	$STATUS_STARTED, %eax
 	movl	$STATUS_RUNNING, %ecx
 	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)(%rsi)
-	jne	leave
+	jne	given_up
 
 	movq	%r15, %rsi
 	jmp	*%r14
@@ -254,13 +250,9 @@ last_byte:
 refuse:
 	movl	$STATUS_STARTED, %eax
 	lock cmpxchgl	%ebx, OFF(trampoline_status_bsp)(%rsi)
-	je	1f
-leave:
-	movl	$STATUS_GIVEN_UP, %eax
-	xorl	%ecx, %ecx			/* STATUS_FREE */
-	lock cmpxchgl	%ecx, OFF(trampoline_status_bsp)(%rsi)
-1:	hlt					/* interrupts are off: for good */
-	jmp	1b
+given_up:
+	hlt					/* interrupts are off: for good */
+	jmp	given_up
 
 /*
  * Map the GiB around RAX to itself, below the tables that are there already or else below the
