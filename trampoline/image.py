@@ -92,6 +92,11 @@ def _check(part: Part, contract: Contract) -> None:
     end = checked.aligned("[tables] end", contract.tables.end, PAGE_SIZE)
     if start >= end:
         checked.fail("[tables] end", f"{contract.tables.end} is not behind {contract.tables.start}")
+    status = checked.offset("[status] word", contract.status.word)
+    mail = (checked.offset("[mailbox]", word) for word in (mailbox.kernel, mailbox.boot_params))
+    private = [(start, end), *((at, at + MAILBOX_WORD_SIZE) for at in mail)]
+    if any(first < status + STATUS_WORD_SIZE and status < last for first, last in private):
+        checked.fail("[status] word", "it lies in [tables] or [mailbox]; the host writes it late")
     if contract.stack is not None:
         checked.part("[stack]", contract.stack.start, contract.stack.end)
     for number, gdt in enumerate(contract.gdt, start=1):

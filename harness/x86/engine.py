@@ -95,7 +95,7 @@ def fetch(machine: Machine) -> Instruction:
     data = image.data[cpu.pc : cpu.pc + MAX_LENGTH]
     instruction = lift(data, cpu.pc, cpu.mode.bits)
     span = range(cpu.pc, instruction.end)
-    if any(offset in image.unknown for offset in span) or any(
+    if any(offset in image.unknown or offset in environment.shared for offset in span) or any(
         start < instruction.end and cpu.pc < start + 8 for start in image.words
     ):
         raise machine.refuse("execution of bytes whose content at entry is unknown")

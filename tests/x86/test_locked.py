@@ -111,3 +111,8 @@ def test_what_is_not_one_access_to_the_whole_word_is_refused(
     code: str, reason: str, tmp_path: Path
 ) -> None:
     assert reason in refusal(run(tmp_path, OWN_DS + code, 16))
+
+
+def test_the_status_word_is_not_executed(tmp_path: Path) -> None:
+    code = f"{OWN_DS}jmp status"
+    assert "content at entry is unknown" in refusal(run(tmp_path, code, 16))
