@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Claims on the kick as a function: its result, and what stands before INIT and SIPI.
+
+The compiled `multikernel_kick` is executed on every path. What the platform answers, and what it
+reads, are symbols; a result is compared with what the answers, in the order of the checks, demand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import z3
+
+from harness.host.attempt import HOST, Attempt, Event
+from harness.host.machine import State, to_z3
+from harness.host.memory import member
+from harness.solve.obligation import Obligation
+from models.process import Kind
+from trampoline.contract import Contract
+from trampoline.host_object import HostObject
+
+
+@dataclass(frozen=True)
+class _Path:
+    """A path and the events on it, in order."""
+
+    state: State
+    events: tuple[Event, ...] = ()
+
+    def sent(self) -> list[tuple[str, z3.BitVecRef]]:
+        """The INIT and SIPIs that were sent, each with what the platform said of it."""
+        return [
+            (event.call, to_z3(event.result))
+            for event in self.events
+            if event.kind in (Kind.INIT, Kind.SIPI) and event.result is not None
+        ]
+
+    def answer(self, call: str) -> z3.ExprRef | None:
+        """What the platform answered to a call; None if it was not asked."""
+        for event in self.events:
+            if event.call == call and event.result is not None:
+                return to_z3(event.result)
+        return None
+
+
+def kick_obligations(host: HostObject, contract: Contract) -> list[Obligation]:
+    """Claims on `multikernel_kick`, one for each path and goal. Raises Refusal."""
+    kick = _Kick(host, contract)
+    return [
+        Obligation(f"kick, path {number}: {name}", hypotheses, {name: goal})
+        for number, path in enumerate(kick.paths())
+        for hypotheses in [tuple(to_z3(c) for c in path.state.solver.constraints)]
+        for name, goal in kick.goals(path).items()
+    ]
+
+
+class _Kick:
+    def __init__(self, host: HostObject, contract: Contract) -> None:
+        self._attempt = Attempt(host, contract, by_value=False)
+        self._constants = host.constants
+
+    def paths(self) -> list[_Path]:
+        """Every path to the end of the kick."""
+        begin = self._attempt.begin()
+        ended, waiting = [], [_Path(begin)]
+        while waiting:
+            path = waiting.pop()
+            for stop in self._attempt.machine.run(path.state):
+                if stop.why == "return":
+                    ended.append(_Path(stop.state, path.events))
+                    continue
+                event, outcomes = self._attempt.meaning(stop)
+                waiting += [_Path(after, (*path.events, event)) for _, after in outcomes]
+        return ended
+
+    def goals(self, path: _Path) -> dict[str, z3.BoolRef]:
+        """What must hold at the end of a path."""
+        goals = {
+            "the result is that of the first check that fails, else of the wake-up": self._result(
+                path
+            ),
+            "INIT, then SIPI twice, until one cannot be sent": self._sent(path),
+            "a failed kick leaves the lock free": self._unlocked(path),
+            "the warm-reset vector is undone if the kick fails": self._warm_reset(path),
+        }
+        if path.sent():
+            goals |= {
+                "all checks stand before INIT": self._checked(path),
+                "the whole mailbox is visible before INIT": z3.BoolVal(self._mail_visible(path)),
+                "the status word tells of the target before INIT": z3.BoolVal(self._offered(path)),
+            }
+        return goals
+
+    def _error(self, name: str) -> z3.BitVecRef:
+        return z3.BitVecVal(-self._constants[name], 32)
+
+    def _returned(self, path: _Path) -> z3.BitVecRef:
+        return to_z3(path.state.regs.rax[31:0])
+
+    def _described(self, path: _Path) -> list[tuple[z3.BoolRef, str]]:
+        """The checks in the order described, each with the error that it ends with.
+
+        What a path has not asked is unknown to it, so its result must not depend on that.
+        """
+
+        def answer(call: str, unknown: z3.ExprRef) -> z3.ExprRef:
+            found = path.answer(call)
+            return unknown if found is None else found
+
+        online = answer("cpu_online", z3.FreshConst(z3.BoolSort(), "online"))
+        lock = answer("lock", z3.FreshConst(z3.BitVecSort(32), "lock"))
+        present = answer("apic_id_present", z3.FreshConst(z3.BoolSort(), "present"))
+        loaded = to_z3(self._attempt.loaded)
+        invalid = to_z3(self._attempt.apic_id) == self._constants["INVALID_APIC_ID"]
+        return [
+            (online, "EBUSY"),
+            (lock != 0, "EBUSY"),
+            (z3.Not(loaded), "EINVAL"),
+            (invalid, "EINVAL"),
+            (z3.Not(present), "EINVAL"),
+        ]
+
+    def _result(self, path: _Path) -> z3.BoolRef:
+        """The described checks come first; what else a host refuses is -EBUSY or -EINVAL."""
+        result = self._returned(path)
+        sent = path.sent()
+        late = [e for e in path.events if e.kind is Kind.COMPARE_EXCHANGE and e.word == "status"]
+        if sent:
+            allowed = result == sent[-1][1]
+            if late:  # it has started although something could not be sent
+                allowed = z3.Or(allowed, result == 0)
+        else:
+            allowed = z3.Or(result == self._error("EBUSY"), result == self._error("EINVAL"))
+        for bad, error in reversed(self._described(path)):
+            allowed = z3.If(bad, result == self._error(error), allowed)
+        return allowed
+
+    def _sent(self, path: _Path) -> z3.BoolRef:
+        sent = path.sent()
+        expected = ["send_init", "send_sipi", "send_sipi"]
+        if [call for call, _ in sent] != expected[: len(sent)]:
+            return z3.BoolVal(False)
+        worked = z3.And(*(error == 0 for _, error in sent[:-1]))
+        if not sent or len(sent) == len(expected):
+            return worked
+        return z3.And(worked, sent[-1][1] != 0)
+
+    def _checked(self, path: _Path) -> z3.BoolRef:
+        """Nothing is sent for a CPU or image that must not be started."""
+        taken = path.answer("taken")
+        constants = self._constants
+        goals = [z3.Not(bad) for bad, _ in self._described(path)]
+        goals.append(to_z3(self._attempt.type) == constants["TYPE_MULTIKERNEL"])
+        goals.append(z3.ULT(to_z3(self._attempt.apic_id), constants["APIC_IDS"]))
+        goals.append(z3.BoolVal(False) if taken is None else taken == 0)
+        index = [to_z3(e.arguments[0]) for e in path.events if e.call == "taken"]
+        goals += [i == z3.ZeroExt(32, to_z3(self._attempt.apic_id)) for i in index]
+        return z3.And(*goals)
+
+    def _mail_visible(self, path: _Path) -> bool:
+        """Both words are stored, and then something that drains the store buffer."""
+        kinds = [(e.kind, e.word) for e in path.events]
+        first = kinds.index((Kind.INIT, ""))
+        before = kinds[:first]
+        if not {(Kind.STORE, "kernel"), (Kind.STORE, "boot_params")} <= set(before):
+            return False
+        last = max(i for i, (kind, _) in enumerate(before) if kind is Kind.STORE)
+        drains = (Kind.FENCE, Kind.EXCHANGE, Kind.COMPARE_EXCHANGE)
+        return any(kind in drains for kind, _ in before[last:])
+
+    def _offered(self, path: _Path) -> bool:
+        """The last change of the status word before INIT is the offer to the target."""
+        kinds = [e.kind for e in path.events]
+        changes = [
+            e
+            for e in path.events[: kinds.index(Kind.INIT)]
+            if e.word == "status" and e.kind in (Kind.STORE, Kind.EXCHANGE, Kind.COMPARE_EXCHANGE)
+        ]
+        return bool(changes) and changes[-1].value == "offer"
+
+    def _unlocked(self, path: _Path) -> z3.BoolRef:
+        lock = path.answer("lock")
+        if lock is None:
+            return z3.BoolVal(True)
+        struct = self._attempt.host.structs["host"]
+        now = member(self._attempt.machine, path.state, struct, HOST, "lock")
+        return z3.Or(lock != 0, self._returned(path) == 0, to_z3(now) == 0)
+
+    def _warm_reset(self, path: _Path) -> z3.BoolRef:
+        calls = [e.call for e in path.events if e.call.startswith("warm_reset")]
+        undone = calls in ([], ["warm_reset_set", "warm_reset_undo"])
+        return z3.Or(self._returned(path) == 0, z3.BoolVal(undone))
