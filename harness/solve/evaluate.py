@@ -103,8 +103,8 @@ def _expression(term: z3.ExprRef, a: list[str]) -> str:
 
 
 _BOOLEAN: dict[int, Callable[[list[str]], str]] = {
-    z3.Z3_OP_AND: lambda a: " & ".join(a),
-    z3.Z3_OP_OR: lambda a: " | ".join(a),
+    z3.Z3_OP_AND: lambda a: " & ".join(a) or "1",  # z3 has conjunctions of nothing
+    z3.Z3_OP_OR: lambda a: " | ".join(a) or "0",
     z3.Z3_OP_NOT: lambda a: f"1 - {a[0]}",
     z3.Z3_OP_XOR: lambda a: " ^ ".join(a),
     z3.Z3_OP_IMPLIES: lambda a: f"(1 - {a[0]}) | {a[1]}",

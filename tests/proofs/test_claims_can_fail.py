@@ -49,6 +49,10 @@ REFUTED = {
     "hand_off": {
         "leaves its base in RSI": {LATE_JUMP: "\tjmp\t*%r14"},
         "refuses without a word": {REFUSE: ""},
+        "never claims, and refuses nothing": {
+            CLAIM: "",
+            "lock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)\npark:": "park:",
+        },
         "refuses a CPU that has long mode": {"\tjnc\trefuse_cpu": "\tjc\trefuse_cpu"},
     },
     "kernel_identity_map": {

@@ -101,6 +101,11 @@ def test_a_connective_means_what_z3_means_by_it(name: str) -> None:
         assert evaluate(term, values, no_memory) == by_z3(term, values, [a, b]), values
 
 
+@pytest.mark.parametrize(("term", "value"), [(z3.And(), 1), (z3.Or(), 0), (z3.Not(z3.Or()), 1)])
+def test_a_connective_of_nothing_has_a_value(term: Term, value: int) -> None:
+    assert evaluate(term, {}, lambda address: 0) == value
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_deep_random_terms_agree(seed: int) -> None:
     rng = random.Random(seed)
