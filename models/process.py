@@ -6,7 +6,8 @@ and may depend on what the action read. Where several edges apply, any of them m
 decides (an input, a feature of the CPU, a time-out) is not part of the protocol.
 
 The words are "status", "kernel", "boot_params" (the mailbox) and "tables" (all page tables and
-every other part of the image that a start rewrites, as one word).
+every other part of the image that a start rewrites, as one word). "owner" is a variable of the host
+alone, one for each area: 0, or the "offer" of the CPU that was kicked last.
 """
 
 from __future__ import annotations
