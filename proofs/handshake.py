@@ -18,7 +18,7 @@ def locked(end: PathEnd) -> list[Access]:
 
 def lost(end: PathEnd) -> z3.BoolRef:
     """The CPU may park: the area was not offered to it, or the host had given up."""
-    return z3.Or(*(z3.Not(_succeeds(access)) for access in locked(end)))
+    return z3.Or(*(z3.Not(_succeeds(access)) for access in locked(end)[-1:]))
 
 
 def goals(subject: Subject, end: PathEnd, shake: Handshake) -> dict[str, z3.BoolRef]:
@@ -34,7 +34,8 @@ def goals(subject: Subject, end: PathEnd, shake: Handshake) -> dict[str, z3.Bool
     if len(own) > 1:
         commits = _changes(own[1], status.started, shake.running)
         refuses = z3.Or(*(_changes(own[1], status.started, value) for value in refused))
-        found["the second commits or refuses"] = z3.Or(commits, refuses)
+        ends = z3.And(_succeeds(own[0]), z3.Or(commits, refuses))
+        found["the second commits or refuses, after a claim that succeeded"] = ends
         over = _succeeds(own[1])
     found |= _others(subject, end, own)
     if end.kind is EndKind.HAND_OFF:
@@ -46,13 +47,13 @@ def goals(subject: Subject, end: PathEnd, shake: Handshake) -> dict[str, z3.Bool
 
 
 def _others(subject: Subject, end: PathEnd, own: list[Access]) -> dict[str, z3.BoolRef]:
-    """Whatever else the path writes, or reads of the mailbox, is done while the area is its own."""
+    """Whatever else the path reads or writes, it does while the area is its own."""
     found = {}
     started, over = False, False
     for number, access in enumerate(end.accesses, start=1):
         if access in own:
             started, over = True, access is not own[0]
-        elif access.writes or subject.reads_mailbox(access):
+        else:
             mine = _succeeds(own[0]) if started and not over else z3.BoolVal(False)
             found[f"access {number} at {access.instruction:#x} is made by the owner"] = mine
         if access.writes and access not in own:

@@ -214,8 +214,8 @@ class Subject:
         return memory.read(memory.base.at(self.status_offset), 4)
 
     def reads_mailbox(self, access: Access) -> bool:
-        """The load may read a mailbox word: it does unless it is known to lie elsewhere."""
-        if access.kind not in ("load", "locked"):
+        """The access may read a mailbox word: it does unless it is known to lie elsewhere."""
+        if access.kind in ("store", "accessed"):
             return False
         offset = z3.simplify(access.linear - self.base)
         if not z3.is_bv_value(offset):

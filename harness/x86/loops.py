@@ -136,6 +136,11 @@ def _one_iteration(
     before = {name: _with_upper(start[name], symbol) for name, symbol in symbols.items()}
     after = Registers({**start, **before}, {**machine.registers.flags, **unknown_flags})
     port, jump = _execute(machine, body, after)
+    for name, symbol in symbols.items():  # what was taken for 0 must be so after each iteration
+        if symbol.size() == 32 and machine.cpu.mode.bits == 64:
+            upper = z3.Extract(63, 32, after.values[name])
+            if not machine.environment.prover.holds((), upper == 0):
+                raise _NotCounted
     moving = {
         name: _induction(machine, start[name], symbol, after.values[name])
         for name, symbol in symbols.items()

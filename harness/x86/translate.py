@@ -249,7 +249,8 @@ class Translated(Path):
             families = [f for *_, f in self.cpu.locations.values() if f is not None]
             where = simplify(_split_page(linear)[0] - self.environment.base.term)
             pages = prover.values(conditions, where, among, families)
-            if pages is not None and not self.cpu.memory.aligned(linear, size):
+            fits = size & (size - 1) == 0 and self.cpu.memory.aligned(linear, size)
+            if pages is not None and not fits:
                 crosses = z3.UGT(distance & (PAGE - 1), PAGE - size)
                 if prover.possible(conditions, crosses):
                     pages = None

@@ -139,6 +139,14 @@ REFUTED = {
             "given_up:\n": "given_up:\n\tmovl\t$STATUS_GIVEN_UP, %eax\n\txorl\t%ecx, %ecx\n"
             "\tlock cmpxchgl\t%ecx, OFF(trampoline_status_bsp)(%rsi)\n"
         },
+        "refuses in the name of another CPU": {"\tjne\tpark\n": "\tjne\trefuse_cpu\n"},
+        "reads before it claims": {
+            "\tmovl\t$CPUID_BASIC_FEATURES, %eax\n": "\tmovl\tOFF(startup_32_vector_bsp), %ebp\n"
+            "\tmovl\t$CPUID_BASIC_FEATURES, %eax\n"
+        },
+        "loads a table pointer from the mailbox after the commit": {
+            LATE_JUMP: "\tlidt\tOFF(boot_params_phys_addr) - 2(%rsi)\n" + LATE_JUMP
+        },
         "does not commit": {COMMIT: ""},
         "jumps though the host has given up": {"\tjne\tgiven_up\n": ""},
         "reads the mailbox again after the commit": {LATE_JUMP: KERNEL_WORD + LATE_JUMP},

@@ -120,6 +120,22 @@ HOLES = {
     "a far jump with an offset of 64 bits": {
         JUMP: "\tmovq\t%r15, %rsi\n\tpushq\t$0x10\n\tpushq\t%r14\n\trex.w ljmp\t*(%rsp)\n",
     },
+    "a loop of 72 bytes that crosses a page and meets its own return address": {
+        POOL: "\tcall\tspoil\n" + POOL,
+        "refuse:\n": "spoil:\tmovl\t%r14d, %eax\n\tandl\t$0x780, %eax\n"
+        "\tleaq\t(0x800 + 56)(%rsi,%rax), %rdi\n\tmovl\t$11, %ecx\n"
+        "9:\tleaq\t-1(%rcx), %rax\n\tmovq\t%rax, (%rdi)\n\taddq\t$8, %rdi\n\tdecl\t%ecx\n"
+        "\tjnz\t9b\n\tret\nrefuse:\n",
+        STACK: "\t.balign PAGE_SIZE\ntrampoline_stack_bsp:\n\t.skip\t16\n"
+        "trampoline_stack_bsp_end:\n",
+        "OFF(trampoline_stack_bsp_end)(%esi), %esp": "OFF(trampoline_stack_bsp_end)-8(%esi), %esp",
+    },
+    "an upper half that a loop sets for its next turn": {
+        "1:\tmovq\t%rax, (%rbx)\n": "\txorl\t%edi, %edi\n\txorl\t%r9d, %r9d\n"
+        "1:\tmovq\t%rdi, %r8\n\tshrq\t$32, %r8\n\tcmpl\t$1, %ecx\n\tcmoveq\t%r9, %r8\n"
+        "\taddq\t%rax, %r8\n\tmovq\t%r8, (%rbx)\n\txorl\t%edi, %edi\n\tcmpl\t$512, %ecx\n"
+        "\tsetne\t%dil\n\tshlq\t$53, %rdi\n",
+    },
     "an exchange that looks like a pause": {
         READ_KERNEL: READ_KERNEL + "\t.byte\t0xf3, 0x41, 0x90\n",
     },
@@ -166,6 +182,12 @@ CLOSED_BY = {
         "paths", "UNSUPPORTED", "SDM 3A 9.9.1"
     ),
     "a far jump with an offset of 64 bits": ("paths", "UNSUPPORTED", "a 64-bit offset"),
+    "a loop of 72 bytes that crosses a page and meets its own return address": (
+        "hand_off", "REFUTED", "RIP holds the kernel's physical address"
+    ),
+    "an upper half that a loop sets for its next turn": (
+        "paths", "UNSUPPORTED", "a loop that cannot be summarised"
+    ),
     "an exchange that looks like a pause": ("paths", "UNSUPPORTED", "pause with a prefix"),
 }  # fmt: skip
 """The first claim that is not PROVED, its verdict, and words of its reason."""
