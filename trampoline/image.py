@@ -95,13 +95,8 @@ def _check(part: Part, contract: Contract) -> None:
     status = checked.offset("[status] word", contract.status.word)
     mail = (checked.offset("[mailbox]", word) for word in (mailbox.kernel, mailbox.boot_params))
     private = [(start, end), *((at, at + MAILBOX_WORD_SIZE) for at in mail)]
-    for number, gdt in enumerate(contract.gdt, start=1):
-        key = f"[[gdt]] no. {number}"
-        private.append((checked.offset(key, gdt.start), checked.offset(key, gdt.end)))
     if any(first < status + STATUS_WORD_SIZE and status < last for first, last in private):
-        checked.fail(
-            "[status] word", "it lies in [tables], [mailbox] or a [[gdt]]; the host writes it late"
-        )
+        checked.fail("[status] word", "it lies in [tables] or [mailbox]; the host writes it late")
     if contract.stack is not None:
         checked.part("[stack]", contract.stack.start, contract.stack.end)
     for number, gdt in enumerate(contract.gdt, start=1):

@@ -90,9 +90,9 @@ WRONG_SYMBOLS = [
     ("tables:	.skip 4096", "	.long 0\ntables:	.skip 4092", "contract.toml: [tables] start: "
      "tables is at offset 0x1004; align it to 4096 bytes."),
     ("status:	.long 0", "	.set status, tables", "contract.toml: [status] word: it lies in "
-     "[tables], [mailbox] or a [[gdt]]; the host writes it late."),
+     "[tables] or [mailbox]; the host writes it late."),
     ("status:	.long 0", "	.set status, boot_params_word + 4", "contract.toml: [status] word: it "
-     "lies in [tables], [mailbox] or a [[gdt]]; the host writes it late."),
+     "lies in [tables] or [mailbox]; the host writes it late."),
     ("tables_end:", "	.set tables_end, tables", "contract.toml: [tables] end: tables_end is not "
      "behind tables."),
 ]  # fmt: skip
