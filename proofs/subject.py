@@ -9,7 +9,7 @@ from functools import cached_property
 import z3
 
 from harness.solve.obligation import Obligation
-from harness.x86.execute import STATUS_SIZE, execute, scratch
+from harness.x86.execute import execute, scratch
 from harness.x86.memory import stretches
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap
@@ -17,7 +17,7 @@ from harness.x86.terms import index_symbol
 from models.linux_entry import HandOff, conditions
 from models.paging import Access as Kind
 from trampoline.contract import Contract
-from trampoline.image import Image
+from trampoline.image import STATUS_WORD_SIZE, Image
 
 LINEAR_MAX = 1 << 47
 """First linear address that 4-level paging cannot map to itself (SDM vol. 1, 3.3.7.1)."""
@@ -228,7 +228,7 @@ class Subject:
         """No byte of the access (of any of its stores) is one of the status word."""
         word = self.base + self.status_offset
         first = access.linear + index_symbol * access.stride
-        misses = z3.And(z3.UGE(first - word, STATUS_SIZE), z3.UGE(word - first, access.size))
+        misses = z3.And(z3.UGE(first - word, STATUS_WORD_SIZE), z3.UGE(word - first, access.size))
         return z3.Implies(z3.ULT(index_symbol, access.count), misses)
 
     def writes(self, end: PathEnd) -> list[Access]:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import z3
 
 from harness.solve.obligation import END, IMAGE, Obligation
-from harness.x86.execute import STATUS_SIZE
 from harness.x86.run import Access, EndKind, PathEnd
 from harness.x86.terms import index_symbol
 from proofs.handshake import goals
 from proofs.prove import Prove
 from proofs.subject import Subject
+from trampoline.image import STATUS_WORD_SIZE
 
 
 def test_status_word(subject: Subject, prove: Prove) -> None:
@@ -58,13 +58,13 @@ def _misses_for_sure(subject: Subject, end: PathEnd, access: Access) -> bool:
     start = end.memory.base.offset_of(access.linear)
     length = access.stride * (access.count - 1) + access.size
     word = subject.status_offset
-    return start is not None and not (start < word + STATUS_SIZE and word < start + length)
+    return start is not None and not (start < word + STATUS_WORD_SIZE and word < start + length)
 
 
 def _writes_well(subject: Subject, access: Access, allowed: tuple[int, ...]) -> z3.BoolRef:
     """The write misses the word, or writes all of it with one of these values."""
     means = z3.BoolVal(False)
-    if access.size == STATUS_SIZE and access.kind == "store":
+    if access.size == STATUS_WORD_SIZE and access.kind == "store":
         word = subject.base + subject.status_offset
         first = access.linear + index_symbol * access.stride
         means = z3.And(first == word, z3.Or(*(access.value == value for value in allowed)))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import z3
 
-from harness.x86.execute import STATUS_SIZE
 from harness.x86.lift import MAX_LENGTH, lift
 from harness.x86.memory import Write, overlap
 from harness.x86.prover import Prover
@@ -23,14 +22,13 @@ from models.modes import Mode
 from models.process import Edge, Kind, Location, Process, Value
 from trampoline.contract import Contract
 from trampoline.errors import UserError
-from trampoline.image import Image
+from trampoline.image import MAILBOX_WORD_SIZE, STATUS_WORD_SIZE, Image
 
 SERIALIZING = frozenset(
     {"CPUID", "WBINVD", "INVD", "LGDT", "LIDT", "LLDT", "LTR", "WRMSR", "IRET", "MFENCE"}
 )
 """These wait until the store buffer is empty (SDM 3A 8.3 "Serializing Instructions"; 8.2.5 for
 MFENCE). So does a MOV to a control register."""
-MAIL = 8  # bytes of a mailbox word
 
 
 class ProcessError(UserError):
@@ -119,9 +117,9 @@ class _Reader:
         self._prover = Prover(run.hypotheses)
         symbols, mailbox = image.symbols, contract.mailbox
         self._words = {
-            symbols[contract.status.word]: ("status", STATUS_SIZE),
-            symbols[mailbox.kernel]: ("kernel", MAIL),
-            symbols[mailbox.boot_params]: ("boot_params", MAIL),
+            symbols[contract.status.word]: ("status", STATUS_WORD_SIZE),
+            symbols[mailbox.kernel]: ("kernel", MAILBOX_WORD_SIZE),
+            symbols[mailbox.boot_params]: ("boot_params", MAILBOX_WORD_SIZE),
         }
         self._apic_id = z3.ZeroExt(24, run.features.apic_id)
 

@@ -12,14 +12,14 @@ import z3
 from harness.replay.writes import CompiledWrite, Values
 from harness.solve.evaluate import Function, compile_term
 from harness.solve.obligation import Witness
-from harness.x86.execute import APIC_ID, STATUS_SIZE, scratch
+from harness.x86.execute import APIC_ID, scratch
 from harness.x86.memory import stretches
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
 from harness.x86.terms import VECTOR, variables
 from models.paging import Access
 from trampoline.contract import Contract
-from trampoline.image import Image
+from trampoline.image import STATUS_WORD_SIZE, Image
 
 PAGE = 0x1000
 
@@ -183,7 +183,9 @@ class Predictor:
             data[part.start : part.stop] = (given.garbage * copies)[: len(part)]
         if self._handshake is not None:  # the host offers the area to this CPU
             offer = self._handshake.offered + given.values.get(APIC_ID, 0)
-            data[self._status : self._status + STATUS_SIZE] = offer.to_bytes(STATUS_SIZE, "little")
+            data[self._status : self._status + STATUS_WORD_SIZE] = offer.to_bytes(
+                STATUS_WORD_SIZE, "little"
+            )
         for address, byte in given.unknown.items():
             if any(address - given.base in part for part in self._unknown):
                 data[address - given.base] = byte

@@ -40,9 +40,9 @@ class Cpu(SimStatePlugin):
     `pc` is the image offset of the next instruction: CS.base + IP = base + pc always holds.
     `identity_slots` are the image offsets of the table entries through which the image is mapped
     to itself, once that is proved; None while paging is off or while it is not. `proved_in` is the
-    memory for which it was proved. `tables_fresh`:
-    no store since the tables in use were loaded, so the TLB holds what a walk would give. `walked`:
-    paging has been on, so that the CPU may have set flags in table entries.
+    memory for which it was proved.
+    `tables_fresh`: no store since the tables in use were loaded, so the TLB holds what a walk would
+    give. `walked`: paging has been on, so that the CPU may have set flags in table entries.
     `hazards`: writes that may have changed code. `locations`: symbolic addresses by id, size and
     side condition, each with both and the pages in which it lies on this path. `noted`: all
     registers as `history` has them.

@@ -23,12 +23,11 @@ from harness.x86.static_tables import static_tables
 from harness.x86.terms import Base
 from models.cpuid import Features, consistent
 from trampoline.contract import Contract
-from trampoline.image import Image
+from trampoline.image import STATUS_WORD_SIZE, Image
 
 MAX_PATHS = 1000
 MAX_OPEN_AFTER_REFUSAL = 16  # with a refusal nothing can be proved: more paths are not worth it
 PAGE = 0x1000
-STATUS_SIZE = 4  # bytes of the status word
 
 UPPER_HALVES_ZERO = (
     "the upper halves of the general registers are 0 after the switch to 64-bit mode "
@@ -95,7 +94,7 @@ def execute(
         features=features,
         upper_halves_zero="upper-halves-zero" in contract.entry.assume,
         known=_known(entry_image),
-        shared=range(status, status + STATUS_SIZE),
+        shared=range(status, status + STATUS_WORD_SIZE),
     )
     cpu = after_init_sipi(base, entry_image, any_registers)
     cpu.memory = static_tables(cpu.memory, environment.tables)
