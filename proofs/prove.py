@@ -24,7 +24,7 @@ from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
 from harness.replay.predict import Predictor
 from harness.replay.story import not_reached, story
-from harness.solve.decide import decide, smallest
+from harness.solve.decide import Satisfied, decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.x86.execute import bases
 from harness.x86.terms import VECTOR
@@ -50,6 +50,7 @@ class Court:
         self._predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
         self._decided: dict[tuple[int, ...], tuple[Obligation, Result]] = {}
+        self._satisfied = Satisfied()
         self._phys_bits = usual_phys_bits(subject.contract)
         self._steady = Machine(self._phys_bits)  # never started: only its memory map is asked for
 
@@ -98,7 +99,7 @@ class Court:
         terms = (*obligation.hypotheses, *obligation.goals.values())
         key = tuple(term.get_id() for term in terms)  # unique while they live: kept beside
         if key not in self._decided:
-            result = decide(obligation, self._predictor)
+            result = decide(obligation, self._predictor, self._satisfied)
             self._decided[key] = (obligation, result)
         return self._decided[key][1]
 

@@ -15,18 +15,24 @@ from proofs.subject import SIZE, Subject
 def test_footprint(subject: Subject, prove: Prove) -> None:
     """Every read lies in the image, and every write in the parts of it that the contract names as
     scratch: so the image can be started again once its mailbox is filled in anew."""
-    prove("footprint", *(_footprint(subject, end) for end in subject.decided))
+    found: dict[int, tuple[int, Access, list[PathEnd]]] = {}
+    for end in subject.decided:
+        for number, access in enumerate(end.accesses, start=1):
+            found.setdefault(id(access), (number, access, []))[2].append(end)
+    prove("footprint", *(_stays(subject, *one) for one in found.values()))
 
 
-def _footprint(subject: Subject, end: PathEnd) -> Obligation:
-    image = [range(len(subject.image.data))]
-    goals, shown_by = {}, {}
-    for number, access in enumerate(end.accesses, start=1):
-        name = _name(access, number)
-        goals[name] = subject.lies_in(access, subject.scratch if access.writes else image)
-        if access.writes:
-            shown_by[name] = (OUTSIDE,)
-    return subject.about(f"{subject.of(end)}: its accesses", end, goals, shown_by=shown_by)
+def _stays(subject: Subject, number: int, access: Access, ends: list[PathEnd]) -> Obligation:
+    """Of an access that some paths have in common, whatever decides between these later."""
+    name = _name(access, number)
+    parts = subject.scratch if access.writes else [range(len(subject.image.data))]
+    return subject.about(
+        f"{', '.join(subject.of(end) for end in ends)}: access {number}",
+        None,
+        {name: subject.lies_in(access, parts)},
+        *ends[0].path[: access.conditions],
+        shown_by={name: (OUTSIDE,)} if access.writes else None,
+    )
 
 
 def test_untouched(subject: Subject, prove: Prove) -> None:

@@ -16,17 +16,41 @@ from harness.x86.solver import check, fresh
 RLIMIT = 100_000_000  # z3 resource units for one question; the hardest in use needs a tenth
 
 
-def decide(obligation: Obligation, concrete: Concrete) -> Result:
+class Satisfied:
+    """Hypotheses that were found to be satisfiable together: obligations have them in common."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, ...], tuple[z3.BoolRef, ...]] = {}
+
+    def __contains__(self, hypotheses: tuple[z3.BoolRef, ...]) -> bool:
+        return _key(hypotheses) in self._held
+
+    def add(self, hypotheses: tuple[z3.BoolRef, ...]) -> None:
+        """Remember them, and keep them alive: a dead term's number is given away again."""
+        self._held[_key(hypotheses)] = hypotheses
+
+
+def _key(terms: tuple[z3.BoolRef, ...]) -> tuple[int, ...]:
+    return tuple(term.get_id() for term in terms)
+
+
+def decide(
+    obligation: Obligation, concrete: Concrete, satisfied: Satisfied | None = None
+) -> Result:
     """The verdict on one obligation, from solvers that share nothing with any other obligation.
 
-    `concrete` tells what memory holds at entry for given inputs.
+    `concrete` tells what memory holds at entry for given inputs. `satisfied`: hypotheses that need
+    not be tried again.
     """
     clock = _Clock()
-    answer, _ = clock.check(obligation.hypotheses)
-    if answer == z3.unsat:
-        return clock.result(obligation, Verdict.VACUOUS, "the hypotheses exclude every input")
-    if answer == z3.unknown:
-        return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {clock.reason}")
+    satisfied = Satisfied() if satisfied is None else satisfied
+    if obligation.hypotheses not in satisfied:
+        answer, _ = clock.check(obligation.hypotheses)
+        if answer == z3.unsat:
+            return clock.result(obligation, Verdict.VACUOUS, "the hypotheses exclude every input")
+        if answer == z3.unknown:
+            return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {clock.reason}")
+        satisfied.add(obligation.hypotheses)
     answer, _ = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)))
     if answer == z3.unsat:
         return clock.result(obligation, Verdict.PROVED)

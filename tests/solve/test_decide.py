@@ -7,8 +7,8 @@ import pytest
 import z3
 
 from harness.solve import decide as module
-from harness.solve.obligation import Verdict, worst
-from tests.solve.toys import FLAG, AlwaysZero, X, Y, Z, byte, judged
+from harness.solve.obligation import Obligation, Verdict, worst
+from tests.solve.toys import FLAG, AlwaysZero, AsTheModelSays, X, Y, Z, byte, judged
 
 HARD = z3.And(X * Y * Z == 0x3A5F_77E1, z3.UGT(X, 1), z3.UGT(Y, 1), z3.UGT(Z, 1), X * X == Y + 7)
 
@@ -93,3 +93,14 @@ def test_a_claim_is_as_good_as_its_worst_obligation(
     verdicts: list[Verdict], together: Verdict
 ) -> None:
     assert worst(verdicts) is together
+
+
+def test_only_hypotheses_that_can_be_met_are_remembered() -> None:
+    met, unmet = (z3.ULT(X, 4),), (z3.ULT(X, 4), z3.UGT(X, 4))
+    satisfied = module.Satisfied()
+    for _ in range(2):
+        for hypotheses, verdict in ((met, Verdict.PROVED), (unmet, Verdict.VACUOUS)):
+            obligation = Obligation("toy", hypotheses, {"small": z3.ULT(X, 10)})
+            assert module.decide(obligation, AsTheModelSays(), satisfied).verdict is verdict
+    assert met in satisfied
+    assert unmet not in satisfied
