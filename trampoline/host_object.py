@@ -31,7 +31,8 @@ HOSTS = ("multikernel_rfc", "multikernel")
 
 FUNCTIONS = (
     *("multikernel_setup", "multikernel_load", "multikernel_kick", "multikernel_wait"),
-    *("load_segment", "load_piece", "check_segments", "check_segment", "check_apart"),
+    *("load_segment", "load_piece"),
+    *("check_segments", "check_nth", "check_segment", "check_apart"),
 )
 """What each host must define: host/include/host.h."""
 

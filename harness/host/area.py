@@ -11,10 +11,12 @@ from claripy.ast.bv import BV
 
 from harness.host.machine import Machine, State, Stop, to_z3
 from harness.host.memory import fill, member
+from harness.host.objects import kept
 from harness.solve.obligation import Obligation
 from trampoline.host_object import HostObject
 
 HOST, TRAMPOLINE, AREA = 0x1_0000_0000, 0x1_2000_0000, 0x1_3000_0000
+RESERVED = "exactly the area is reserved"
 _STATUS = 0x40  # where the status word is put; the code must not care
 _PAGE = 0x1000
 
@@ -46,16 +48,21 @@ class _Setup:
         fields = {"image": self._image, "size": self._size, "status": claripy.BVV(_STATUS, 32)}
         fill(self._machine, state, self._host.structs["trampoline"], TRAMPOLINE, fields)
         state.solver.add(self._size != 0, claripy.ULE(self._size, 0x10_0000))
+        self._start = state.copy()
         found: list[Obligation] = []
         waiting = [_Path(state)]
+        paths = 0
         while waiting:
             path = waiting.pop()
             for stop in self._machine.run(path.state):
                 if stop.why == "return" or stop.name == "panic":
                     goals = self._end(replace(path, state=stop.state), stop.why == "return")
                     conditions = tuple(to_z3(c) for c in stop.state.solver.constraints)
+                    paths += 1
                     found += [
-                        Obligation(f"set-up, {len(found)}: {name}", conditions, {name: goal})
+                        Obligation(
+                            f"multikernel_setup, path {paths}: {name}", conditions, {name: goal}
+                        )
                         for name, goal in goals.items()
                     ]
                 else:
@@ -95,7 +102,8 @@ class _Setup:
         }
         if not returned:
             return goals
-        area_at = HOST + self._host.structs["host"].members["area"][0]
+        area_at, area_size = self._host.structs["host"].members["area"]
+        area_at += HOST
         area = {
             name: to_z3(
                 member(self._machine, path.state, self._host.structs["area"], area_at, name)
@@ -103,7 +111,7 @@ class _Setup:
             for name in ("base", "size", "memory", "trampoline")
         }
         goals |= {
-            "exactly the area is reserved": self._once(path, "reserve", base, pages),
+            RESERVED: self._once(path, "reserve", base, pages),
             "the whole image is copied to it": self._once(
                 path, "movsb", z3.BitVecVal(AREA, 64), to_z3(self._image), size
             ),
@@ -116,6 +124,9 @@ class _Setup:
                 area["size"] == pages,
                 area["memory"] == AREA,
                 area["trampoline"] == TRAMPOLINE,
+            ),
+            "nothing else of the host is changed": kept(
+                self._start, path.state, (area_at, area_size), (AREA + _STATUS, 4)
             ),
         }
         return goals

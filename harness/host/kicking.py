@@ -19,6 +19,16 @@ from models.process import Kind
 from trampoline.contract import Contract
 from trampoline.host_object import HostObject
 
+RESULT = "the result is that of the first check that fails, else of the wake-up"
+SENT = "INIT, then SIPI twice, until one cannot be sent"
+CHECKED = "all checks described stand before INIT"
+TYPE = "only an image for a multikernel is started"
+TAKEN = "no CPU is started that already runs another kernel"
+VISIBLE = "the whole mailbox is visible before INIT"
+OFFERED = "the status word tells of the target before INIT"
+WARM_RESET = "the warm-reset vector is undone if the kick fails"
+UNLOCKED = "a failed kick leaves the lock free"
+
 
 @dataclass(frozen=True)
 class _Path:
@@ -35,6 +45,11 @@ class _Path:
             if event.kind in (Kind.INIT, Kind.SIPI) and event.result is not None
         ]
 
+    def story(self) -> str:
+        """How far the kick gets, in words."""
+        messages = {"send_init": "INIT", "send_sipi": "SIPI"}
+        return ", ".join(messages[call] for call, _ in self.sent()) or "nothing is sent"
+
     def answer(self, call: str) -> z3.ExprRef | None:
         """What the platform answered to a call; None if it was not asked."""
         for event in self.events:
@@ -47,7 +62,7 @@ def kick_obligations(host: HostObject, contract: Contract) -> list[Obligation]:
     """Claims on `multikernel_kick`, one for each path and goal. Raises Refusal."""
     kick = _Kick(host, contract)
     return [
-        Obligation(f"kick, path {number}: {name}", hypotheses, {name: goal})
+        Obligation(f"kick, path {number} ({path.story()}): {name}", hypotheses, {name: goal})
         for number, path in enumerate(kick.paths())
         for hypotheses in [tuple(to_z3(c) for c in path.state.solver.constraints)]
         for name, goal in kick.goals(path).items()
@@ -76,18 +91,18 @@ class _Kick:
     def goals(self, path: _Path) -> dict[str, z3.BoolRef]:
         """What must hold at the end of a path."""
         goals = {
-            "the result is that of the first check that fails, else of the wake-up": self._result(
-                path
-            ),
-            "INIT, then SIPI twice, until one cannot be sent": self._sent(path),
-            "a failed kick leaves the lock free": self._unlocked(path),
-            "the warm-reset vector is undone if the kick fails": self._warm_reset(path),
+            RESULT: self._result(path),
+            SENT: self._sent(path),
+            UNLOCKED: self._unlocked(path),
+            WARM_RESET: self._warm_reset(path),
         }
         if path.sent():
             goals |= {
-                "all checks stand before INIT": self._checked(path),
-                "the whole mailbox is visible before INIT": z3.BoolVal(self._mail_visible(path)),
-                "the status word tells of the target before INIT": z3.BoolVal(self._offered(path)),
+                CHECKED: z3.And(*(z3.Not(bad) for bad, _ in self._described(path))),
+                TYPE: to_z3(self._attempt.type) == self._constants["TYPE_MULTIKERNEL"],
+                TAKEN: self._not_taken(path),
+                VISIBLE: z3.BoolVal(self._mail_visible(path)),
+                OFFERED: z3.BoolVal(self._offered(path)),
             }
         return goals
 
@@ -145,17 +160,14 @@ class _Kick:
             return worked
         return z3.And(worked, sent[-1][1] != 0)
 
-    def _checked(self, path: _Path) -> z3.BoolRef:
-        """Nothing is sent for a CPU or image that must not be started."""
-        taken = path.answer("taken")
-        constants = self._constants
-        goals = [z3.Not(bad) for bad, _ in self._described(path)]
-        goals.append(to_z3(self._attempt.type) == constants["TYPE_MULTIKERNEL"])
-        goals.append(z3.ULT(to_z3(self._attempt.apic_id), constants["APIC_IDS"]))
-        goals.append(z3.BoolVal(False) if taken is None else taken == 0)
-        index = [to_z3(e.arguments[0]) for e in path.events if e.call == "taken"]
-        goals += [i == z3.ZeroExt(32, to_z3(self._attempt.apic_id)) for i in index]
-        return z3.And(*goals)
+    def _not_taken(self, path: _Path) -> z3.BoolRef:
+        """The host has looked whether the target CPU runs another kernel: that CPU, not another."""
+        taken, apic_id = path.answer("taken"), to_z3(self._attempt.apic_id)
+        if taken is None:
+            return z3.BoolVal(False)
+        asked = [to_z3(e.arguments[0]) for e in path.events if e.call == "taken"]
+        about_it = z3.And(*(index == z3.ZeroExt(32, apic_id) for index in asked))
+        return z3.And(z3.ULT(apic_id, self._constants["APIC_IDS"]), taken == 0, about_it)
 
     def _mail_visible(self, path: _Path) -> bool:
         """Both words are stored, and then something that drains the store buffer."""

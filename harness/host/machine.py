@@ -40,6 +40,9 @@ PLATFORM_ARGUMENTS = 3
 UNKNOWN = "_unknown"
 """In the names of symbols for what a register holds that nobody has set."""
 
+STACK_BYTES = 0x1000
+"""More than any function of a host takes."""
+
 _CODE, _STACK = 0x40_0000, 0x7FFF_0000
 _RLIMIT = 10_000_000  # z3 resource units for one question; the hardest in use needs a hundredth
 _STEPS = 1_000  # instructions between two stops of one path

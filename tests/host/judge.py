@@ -3,28 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
+from harness.host.claims import UserMemory, decide_all
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Verdict, worst
-
-
-class UserMemory:
-    """The user's memory holds what the solver chose, else 0."""
-
-    def memory_at_entry(
-        self, values: Mapping[str, int], unknown: Mapping[int, int]
-    ) -> Callable[[int], int]:
-        return lambda address: unknown.get(address, 0)
 
 
 def verdicts(obligations: Iterable[Obligation]) -> dict[str, Verdict]:
     """For each goal the gravest verdict on any path."""
     found: dict[str, list[Verdict]] = {}
-    for obligation in obligations:
-        verdict = decide(obligation, UserMemory()).verdict
+    for obligation, result in decide_all(obligations):
         for goal in obligation.goals:
-            found.setdefault(goal, []).append(verdict)
+            found.setdefault(goal, []).append(result.verdict)
     return {goal: worst(all_paths) for goal, all_paths in found.items()}
 
 

@@ -12,7 +12,7 @@ from tests.host.conftest import Change
 from tests.host.judge import refuted, verdicts
 from trampoline.host_object import HostObject
 
-PLACED = "what is done is in place, nothing else is written"
+PLACED = "the piece is in place, nothing else is written"
 SUCCESS = "success: [mem, mem + memsz) is the buffer, then zeros"
 ELSEWHERE = "nothing else is written"
 NEXT = "the next piece begins behind this one"

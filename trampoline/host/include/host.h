@@ -99,6 +99,7 @@ int load_segment(const struct segment *segment);
 int load_piece(struct progress *progress);
 /* The checks that the segments of any image must pass, one by one and in pairs (segment.c). */
 int check_segments(const struct image *image);
+int check_nth(const struct image *image, u32 number);
 int check_segment(const struct segment *one);
 int check_apart(const struct segment *one, const struct segment *other);
 

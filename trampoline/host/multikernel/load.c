@@ -9,6 +9,7 @@
 
 int check_place(const struct host *host, const struct segment *one);
 int check_entry(const struct image *image);
+bool begins_in(const struct image *image, const struct segment *one);
 
 /* After check_segment, so it does not wrap around. */
 __attribute__((noinline)) int check_place(const struct host *host, const struct segment *one)
@@ -22,10 +23,15 @@ __attribute__((noinline)) int check_place(const struct host *host, const struct 
 	return 0;
 }
 
+__attribute__((noinline)) bool begins_in(const struct image *image, const struct segment *one)
+{
+	return lies_in(image->entry, one->mem, one->memsz);
+}
+
 __attribute__((noinline)) int check_entry(const struct image *image)
 {
 	for (u32 i = 0; i < image->nr_segments; i++)
-		if (lies_in(image->entry, image->segment[i].mem, image->segment[i].memsz))
+		if (begins_in(image, &image->segment[i]))
 			return 0;
 	return -EADDRNOTAVAIL;
 }

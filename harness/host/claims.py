@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""All that is claimed of a host's load and kick, ready to be decided.
+
+`decide_all` gives the verdict on each obligation; a claim's is the worst of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from harness.host import kicking
+from harness.host.area import setup_obligations
+from harness.host.checks import check_obligations
+from harness.host.image import image_obligations
+from harness.host.lists import list_obligations
+from harness.host.loading import segment_obligations
+from harness.host.whole import whole_obligations
+from harness.solve.decide import decide
+from harness.solve.obligation import Obligation, Result, Verdict
+from trampoline.contract import Contract
+from trampoline.host_object import HostObject
+
+
+class UserMemory:
+    """The memory that these obligations speak of: the user's, by virtual address. It holds what
+    the solver chose, else 0."""
+
+    def memory_at_entry(
+        self, values: Mapping[str, int], unknown: Mapping[int, int]
+    ) -> Callable[[int], int]:
+        """The byte at an address."""
+        return lambda address: unknown.get(address, 0)
+
+
+def load_obligations(host: HostObject) -> tuple[Obligation, ...]:
+    """Claim 10: what a load puts into memory, what it checks before, and the area's set-up.
+
+    For images of any number of segments, and for segments of any place and size. Each loop is
+    proved by induction. Raises Refusal.
+    """
+    return (
+        *setup_obligations(host),
+        *check_obligations(host),
+        *list_obligations(host),
+        *image_obligations(host),
+        *segment_obligations(host),
+        *whole_obligations(),
+    )
+
+
+def kick_obligations(host: HostObject, contract: Contract) -> tuple[Obligation, ...]:
+    """What a kick returns, and what stands before INIT and SIPI. `contract`: of the trampoline that
+    it sends CPUs through. Raises Refusal."""
+    return tuple(kicking.kick_obligations(host, contract))
+
+
+def decide_all(obligations: Iterable[Obligation]) -> list[tuple[Obligation, Result]]:
+    """Each obligation with its verdict, as from `decide` with `UserMemory`.
+
+    Those of one path, which have the same hypotheses, are first asked for all at once; only where
+    that is not proved, one by one. What they took together counts in equal shares.
+    """
+    paths: dict[tuple[int, ...], list[Obligation]] = {}
+    for obligation in obligations:
+        key = tuple(hypothesis.get_id() for hypothesis in obligation.hypotheses)
+        paths.setdefault(key, []).append(obligation)
+    return [pair for path in paths.values() for pair in _decide_path(path)]
+
+
+def _decide_path(path: list[Obligation]) -> list[tuple[Obligation, Result]]:
+    goals = {one.name: one.goal for one in path}
+    result = decide(replace(path[0], goals=goals, shown_by={}), UserMemory())
+    if result.verdict is not Verdict.PROVED:
+        return [(one, decide(one, UserMemory())) for one in path]
+    share = replace(result, seconds=result.seconds / len(path), rlimit=result.rlimit // len(path))
+    return [(one, replace(share, obligation=one.name)) for one in path]
