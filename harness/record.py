@@ -11,16 +11,16 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Evidence(StrEnum):
-    """What the replay in QEMU showed."""
+    """What the replay in QEMU showed, the best first."""
 
     CONFIRMED = "CONFIRMED"
     NOT_REPLAYABLE = "NOT REPLAYABLE"
-    CONTRADICTED = "CONTRADICTED"
     NOT_REPLAYED = "NOT REPLAYED"
+    CONTRADICTED = "CONTRADICTED"
 
 
 class _Record(BaseModel):
@@ -71,6 +71,42 @@ class WitnessRecord(_Record):
     replay: ReplayRecord
 
 
+class EventRecord(_Record):
+    """One step of a schedule: who, what, and where in whose code ("" if anywhere)."""
+
+    who: str
+    what: str
+    where: str
+
+
+class ScheduleRecord(_Record):
+    """A shortest order of steps of host and CPUs that refutes a claim. `shows`: what in particular,
+    where it is not simply the shortest of all."""
+
+    shows: str
+    events: tuple[EventRecord, ...]
+    replay: ReplayRecord
+
+
+class GoalRecord(_Record):
+    """A part of a claim that does not hold, with the smallest input that breaks it."""
+
+    goal: str
+    inputs: dict[str, str]
+    replay: ReplayRecord
+
+
+class TransitionRecord(_Record):
+    """A change of the status word that some run makes: both values by name, by whom, how, and
+    where in whose code."""
+
+    before: str
+    after: str
+    who: str
+    what: str
+    where: str
+
+
 class OutsideRecord(_Record):
     """A part of the inputs in which none is safe, and one input of it."""
 
@@ -94,8 +130,10 @@ class SafeSetRecord(_Record):
 
 
 class SamplesRecord(_Record):
-    """Inputs replayed beside the proof. `spread` counts them by region of kernel address."""
+    """What was replayed beside the proof. `of`: "inputs", and `spread` counts them by region of
+    kernel address; or "random schedules", and it counts the host's verdicts in them."""
 
+    of: str = "inputs"
     count: int
     agreed: int
     contradictions: tuple[ReplayRecord, ...]
@@ -123,24 +161,37 @@ class ClaimRecord(_Record):
     obligations: tuple[ObligationRecord, ...]
     witness: WitnessRecord | None
     samples: SamplesRecord | None
-    bases: tuple[str, str]
+    bases: tuple[str, ...]  # lowest and highest; none of a claim on trampoline and host together
     paths: tuple[str, ...]  # how each path of the run ends
     not_reached: tuple[str, ...]  # instructions of the image that no path executes
     safe_set: SafeSetRecord | None = None
+    schedules: tuple[ScheduleRecord, ...] = ()  # the shortest first
+    goals: tuple[GoalRecord, ...] = ()  # those refuted, of a claim on the host's code alone
+    transitions: tuple[TransitionRecord, ...] = ()  # of the status word, for the state diagram
+
+    @property
+    def replay(self) -> ReplayRecord | None:
+        """Of a refuted claim, the replay of what refutes it; the one with least to show for it."""
+        if self.witness is not None:
+            return self.witness.replay
+        order = list(Evidence)
+        replays = [one.replay for one in self.schedules] + [one.replay for one in self.goals]
+        return max(replays, key=lambda one: order.index(one.evidence), default=None)
 
     @property
     def evidence(self) -> str:
         """One phrase for tables."""
-        if self.witness is not None:
-            replay = self.witness.replay
+        if (replay := self.replay) is not None:
             return replay.evidence + (f" ({replay.reason})" if replay.reason else "")
         if self.samples is None:
             return "-"
         if self.samples.reason:
             return f"not replayed: {self.samples.reason}"
         if self.samples.contradictions:
-            return f"{Evidence.CONTRADICTED} ({len(self.samples.contradictions)} inputs)"
-        return f"{self.samples.agreed} replays agree"
+            wrong = len(self.samples.contradictions)
+            return f"{Evidence.CONTRADICTED} ({wrong} {self.samples.of})"
+        what = "replays" if self.samples.of == "inputs" else self.samples.of
+        return f"{self.samples.agreed} {what} agree"
 
 
 def file_name(trampoline: str, claim: str) -> str:

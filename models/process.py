@@ -12,7 +12,7 @@ alone, one for each area: 0, or the "offer" of the CPU that was kicked last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 Value = int | str
@@ -56,7 +56,11 @@ class Edge:
 class Location:
     """One action and what follows it. `place`: where that is in the code, for people.
 
+    `addresses`: of the instructions that do it, bytes from the start of the image, or of the host
+    object's .text; several, if they do the same and go on alike; empty, if it is none (begin,
+    conclude, return). Of INIT and SIPI: of the call that sends it.
     `paged`: of a CPU: it runs on the tables of its area while it is here.
+    `fault`: of PARK: no halt, but a fault that nothing handles, or whatever else cannot go on.
     """
 
     kind: Kind
@@ -66,6 +70,8 @@ class Location:
     expected: Value | None = None
     paged: bool = False
     place: str = ""
+    fault: bool = False
+    addresses: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,17 @@ FIRST_MIB = 0x100000
 """A SIPI vector is 8 bits wide and names a page: the CPU starts below this address
 (SDM vol. 3A 9.4.4)."""
 
-Claim = Literal[
+ImageClaim = Literal[
     "paths", "hand_off", "kernel_identity_map", "boot_params_identity_map", "image_identity_map",
     "no_stale_translation", "no_fault", "footprint", "untouched", "stack", "code", "determined",
     "descriptor_tables", "status_word",
 ]  # fmt: skip
+PairClaim = Literal[
+    "no_false_start", "no_lost_start", "own_mail", "own_tables", "honest_verdict", "progress",
+    "load", "kick",
+]  # fmt: skip
+Claim = Literal[ImageClaim, PairClaim]
+"""On a trampoline alone, and on a trampoline with its host."""
 EntryAssumption = Literal["upper-halves-zero"]
 CpuAssumption = Literal["long-mode"]
 
@@ -176,10 +182,14 @@ class Handshake(_Section):
         "start is added",
     )
     running: Word32 = Field(description='the 32-bit value that says "the CPU jumps to the kernel"')
+    free: Word32 = Field(
+        description="the 32-bit value that the kernel puts in place of running when it runs on "
+        "page tables of its own"
+    )
 
     @property
     def values(self) -> tuple[int, ...]:
-        """All values, one for each APIC id among them."""
+        """All values that the CPU writes or waits for, one for each APIC id among them."""
         return (self.running, *range(self.offered, self.offered + 0x100))
 
 
@@ -197,14 +207,15 @@ class Status(_Section):
     )
     handshake: Handshake | None = Field(
         None,
-        description="a table { offered = value, running = value }",
+        description="a table { offered = value, running = value, free = value }",
     )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         values = [self.started]
         values += self.refused.values if self.refused is not None else ()
-        values += self.handshake.values if self.handshake is not None else ()
+        if self.handshake is not None:
+            values += (*self.handshake.values, self.handshake.free)
         if len(set(values)) != len(values):
             raise ValueError("started and the values in refused and handshake must differ")
         return self
@@ -243,6 +254,14 @@ class Cpu(_Section):
         if self.maxphyaddr[0] > self.maxphyaddr[1]:
             raise ValueError("maxphyaddr must name the lowest value first")
         return self
+
+
+class HostPart(_Section):
+    """`[host]`: the host's side in C, which the claims on protocol, load and kick speak of."""
+
+    source: str = Field(
+        min_length=1, description="the path of the folder with the host's C sources"
+    )
 
 
 class Expected(_Section):
@@ -294,6 +313,7 @@ class Contract(_Section):
     kernel: Kernel = Field(description="the kernel's size")
     boot_params: BootParams = Field(description="the size of boot_params")
     cpu: Cpu = Field(description="the CPUs that the claims speak of")
+    host: HostPart | None = Field(None, description="the host's side")
     expected: dict[Claim, Expected] = Field(
         default_factory=dict, description="the golden verdict of each claim"
     )

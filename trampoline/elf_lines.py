@@ -32,7 +32,7 @@ def read_lines(elf: Any, index: int, start: int, end: int) -> Lines:
                 state = entry.state
                 if state is None or state.end_sequence or not start <= state.address < end:
                     continue
-                rows[state.address - start] = (_file(program, state.file), state.line)
+                rows[state.address - start] = (file_name(program, state.file), state.line)
     except (ELFError, DWARFError, KeyError, IndexError, ValueError, UnicodeDecodeError):
         return ()  # lines only serve the reader; a broken table is no reason to refuse the image
     return tuple((offset, *rows[offset]) for offset in sorted(rows))
@@ -47,7 +47,7 @@ def _other_code(elf: Any, index: int) -> bool:
     )
 
 
-def _file(program: Any, number: int) -> str:
+def file_name(program: Any, number: int) -> str:
     """The base name of a file in the line program's header; numbered from 0 since DWARF 5."""
     files = program["file_entry"]
     position = number if program["version"] >= 5 else number - 1

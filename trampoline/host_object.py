@@ -22,6 +22,8 @@ from elftools.elf.sections import SymbolTableSection
 
 from trampoline.assemble import INCLUDE_FOLDER
 from trampoline.constants import read_constants
+from trampoline.contract import Contract
+from trampoline.elf_calls import Inlined, read_inlined
 from trampoline.elf_lines import read_lines
 from trampoline.elf_structs import Struct, read_structs
 from trampoline.errors import UserError
@@ -61,8 +63,8 @@ class HostObject:
     """One host. `elf`: the ELF object's bytes. `functions`: name to offset in .text.
 
     `platform`: names of the functions that it calls and does not define. `lines`: (offset in
-    .text, source file, line), ascending. `constants`: macros of host.h, platform.h and
-    multikernel.h.
+    .text, source file, line), ascending. `inlined`: calls that are no calls any more.
+    `constants`: macros of host.h, platform.h and multikernel.h.
     """
 
     name: str
@@ -71,7 +73,26 @@ class HostObject:
     platform: frozenset[str]
     structs: dict[str, Struct]
     lines: tuple[tuple[int, str, int], ...]
+    inlined: tuple[Inlined, ...]
     constants: dict[str, int]
+
+    def source_of(self, offset: int) -> str:
+        """file:line of the instruction at an offset in .text: in a header's function, of its
+        call."""
+        at = [f"{file}:{line}" for start, file, line in self.lines if start <= offset][-1:]
+        calls = [one for one in self.inlined if one.start <= offset < one.end]
+        for call in reversed(calls):
+            if at and not at[0].split(":")[0].endswith(".h"):
+                break
+            at = [f"{call.file}:{call.line}"]
+        return at[0] if at else ""
+
+    @property
+    def text(self) -> bytes:
+        """The code: .text, with nothing relocated."""
+        section = ELFFile(io.BytesIO(self.elf)).get_section_by_name(".text")
+        assert section is not None  # read_host has looked
+        return bytes(section.data())
 
 
 def compile_host(folder: Path, target: Path) -> str | None:
@@ -102,6 +123,16 @@ def compile_host(folder: Path, target: Path) -> str | None:
     return f"{folder}: does not compile; mend this first: {problem}."
 
 
+def host_of(contract: Contract) -> HostObject:
+    """The host that a contract names. Raises HostError."""
+    if contract.host is None:
+        raise HostError(f"{contract.path}: has no [host]; name the folder of its host's C sources.")
+    try:
+        return load_host(contract.path.parent / contract.host.source)
+    except HostError as error:
+        raise HostError(f"{contract.path}: [host] source: {error}") from None
+
+
 def load_host(folder: Path) -> HostObject:
     """Compile the host in `folder` and check what came out. Raises HostError."""
     with tempfile.TemporaryDirectory(prefix="host-") as work:
@@ -126,6 +157,7 @@ def read_host(path: Path, folder: Path) -> HostObject:
             raise HostError(f"{path}: has no debug information; compile it with -g.")
         structs = read_structs(elf)
         lines = read_lines(elf, text, 0, elf.get_section(text)["sh_size"])
+        inlined = read_inlined(elf)
     except OSError as error:
         raise HostError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ELFError, DWARFError, KeyError, ValueError) as error:
@@ -140,7 +172,7 @@ def read_host(path: Path, folder: Path) -> HostObject:
     constants = read_constants(folder.parent / "include" / "host.h")
     constants |= read_constants(folder.parent / "include" / "platform.h")
     constants |= read_constants(INCLUDE_FOLDER / "multikernel.h")
-    return HostObject(folder.name, data, functions, platform, structs, lines, constants)
+    return HostObject(folder.name, data, functions, platform, structs, lines, inlined, constants)
 
 
 def _symbols(elf: Any, text: int) -> tuple[dict[str, int], frozenset[str]]:

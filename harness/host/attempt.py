@@ -53,6 +53,7 @@ class Event:
     call: str = ""
     result: BV | Bool | None = None
     arguments: tuple[BV, ...] = ()
+    address: int | None = None  # of the instruction, or of the call, in .text
 
 
 Outcome = tuple[Value | None, State]
@@ -181,7 +182,8 @@ class Attempt:
         expected: Value | None = None,
     ) -> Event:
         place = self.machine.place(stop.state)
-        return Event(kind, place, word.name if word else "", value, expected)
+        name, address = word.name if word else "", self.machine.address(stop.state)
+        return Event(kind, place, name, value, expected, address=address)
 
     def _go(self, state: State) -> list[State]:
         return self.machine.execute(state)
@@ -282,6 +284,7 @@ class Attempt:
     def _call(self, stop: Stop) -> tuple[Event, list[Outcome]]:
         """The platform's functions (trampoline/host/include/platform.h) that a kick may call."""
         state, name, place = stop.state, stop.name, self.machine.place(stop.state)
+        address = self.machine.address(state)
         first, second = state.regs.rdi, state.regs.rsi
         kind: Kind | None = None
         result: BV | None = None
@@ -309,7 +312,7 @@ class Attempt:
         if not self.machine.certain(state, claripy.And(claripy.true(), *demands)):
             raise self.machine.refuse(state, f"calls {name} for another CPU or place")
         self.machine.give_back(state, result)
-        return Event(kind, place, call=name, result=value), [(None, state)]
+        return Event(kind, place, call=name, result=value, address=address), [(None, state)]
 
 
 def _symbol(name: str, bits: int) -> BV:

@@ -21,6 +21,13 @@ from harness.solve.obligation import Obligation, Result, Verdict
 from trampoline.contract import Contract
 from trampoline.host_object import HostObject
 
+ASSUMPTIONS = (
+    "The platform's functions do what platform.h says of them, and keep to the ABI.",
+    "Nobody else writes the host's memory or the image's list of segments meanwhile (its lock).",
+    "DF is clear at a call, and the stack has room.",
+)
+"""What is taken for granted, in words for reports."""
+
 
 class UserMemory:
     """The memory that these obligations speak of: the user's, by virtual address. It holds what

@@ -131,8 +131,14 @@ class _Extraction:
         return number
 
     def _location(self, event: Event, outcomes: list[Outcome]) -> Location:
-        assert event.kind is not None
+        assert event.kind is not None and event.address is not None
         edges = to_edges(table([(value, self._arrive(state)) for value, state in outcomes]))
         return Location(
-            event.kind, edges, event.word, event.value, event.expected, place=event.place
+            kind=event.kind,
+            edges=edges,
+            word=event.word,
+            value=event.value,
+            expected=event.expected,
+            place=event.place,
+            addresses=(event.address,),
         )

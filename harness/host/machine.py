@@ -43,6 +43,7 @@ UNKNOWN = "_unknown"
 STACK_BYTES = 0x1000
 """More than any function of a host takes."""
 
+_CALL, _CALL_SIZE = b"\xe8", 5  # CALL rel32 (SDM vol. 2A)
 _CODE, _STACK = 0x40_0000, 0x7FFF_0000
 _RLIMIT = 10_000_000  # z3 resource units for one question; the hardest in use needs a hundredth
 _STEPS = 1_000  # instructions between two stops of one path
@@ -138,8 +139,17 @@ class Machine:
     def place(self, state: State) -> str:
         """Source file and line of the next instruction, or of the call that led out of the code."""
         offset = self._offset(state)
-        line = [(file, line) for at, file, line in self.host.lines if at <= offset]
-        return f"{line[-1][0]}:{line[-1][1]}" if line else f"{offset:#x}"
+        return self.host.source_of(offset) or f"{offset:#x}"
+
+    def address(self, state: State) -> int:
+        """Offset in .text of the next instruction, or of the call that led out of the code."""
+        address = self._address(state)
+        if address not in self._platform:
+            return address - int(self._text.vaddr)
+        offset = self._offset(state) - (_CALL_SIZE - 1)
+        if self._project.loader.memory.load(offset + self._text.vaddr, 1) != _CALL:
+            raise self.refuse(state, "a call of the platform that is no near CALL")
+        return offset
 
     def refuse(self, state: State, what: str) -> Refusal:
         """To be raised: `what` is not understood at the next instruction."""

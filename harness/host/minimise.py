@@ -16,7 +16,7 @@ from models.process import Location, Process
 def minimise(process: Process) -> Process:
     """The smallest process that behaves the same, numbered in the order of a walk from the start.
 
-    Of locations that become one the first gives the place.
+    Of locations that become one the first gives the place, and each its addresses.
     """
     tables = [from_edges(location.edges) for location in process.locations]
     blocks = [0] * len(tables)
@@ -61,9 +61,13 @@ def _quotient(process: Process, tables: list[Table], blocks: list[int]) -> Proce
         edges = to_edges(tables[first[block]])
         waiting += [blocks[edge.target] for edge in edges]
     number = [order.get(block, 0) for block in blocks]
+    addresses: dict[int, set[int]] = {}
+    for location, block in zip(process.locations, blocks, strict=True):
+        addresses.setdefault(block, set()).update(location.addresses)
     locations = tuple(
         replace(
             process.locations[first[block]],
+            addresses=tuple(sorted(addresses[block])),
             edges=to_edges(_moved(tables[first[block]], number)),
         )
         for block in order

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from trampoline.errors import UserError
 
-class Refusal(Exception):
+
+class Refusal(UserError):
     """Names the place in the host's code and what is not understood there."""
 
     def __init__(self, place: str, what: str) -> None:

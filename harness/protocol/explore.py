@@ -32,13 +32,19 @@ from models.process import Edge, Kind, Location, Process, Value
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is searched. `strays`: INITs from elsewhere; `states`: then the search gives up."""
+    """What is searched. `strays`: INITs from elsewhere; `states`: then the search gives up.
+
+    `plain`: as a replay in QEMU shows it: each store is visible at once, and no CPU faults.
+    `failing`: a kick may also return an error.
+    """
 
     cpus: int = 2
     attempts: int = 3
     strays: int = 1
     stores: int = 4
     states: int = 400_000
+    plain: bool = False
+    failing: bool = True
 
 
 @dataclass
@@ -135,6 +141,8 @@ class Explorer:
             case Kind.CONCLUDE:
                 assert attempt is not None
                 verdict = str(location.value)
+                if verdict in ("failed", "busy") and not self._bounds.failing:
+                    return
                 told = attempt._replace(verdict=verdict)
                 after = with_attempt(state, len(state.attempts), told)
                 for at in goes_on:
@@ -165,13 +173,19 @@ class Explorer:
                     yield event(), state._replace(owner=owner, at=at), ()
             case _:
                 for after, read, broken in self._access(state, location, None):
-                    for edge in self._edges(location, read, state, None):
-                        late = edge.when is None and len(location.edges) > 1
-                        yield (
-                            event("time-out" if late else ""),
-                            after._replace(at=edge.target),
-                            broken,
-                        )
+                    edges = list(self._edges(location, read, state, None))
+                    for edge in edges:
+                        what = "time-out" if self._is_late(location, edge, edges) else ""
+                        yield event(what), after._replace(at=edge.target), broken
+
+    def _is_late(self, location: Location, edge: Edge, edges: list[Edge]) -> bool:
+        """Whether it is for the time only that the host does not look again. `edges`: those that
+        are open, of a look."""
+        if location.kind is not Kind.LOAD:
+            return False
+        looks = {e.target for e in edges if self._host.locations[e.target].kind is Kind.LOAD}
+        always = edge.when is None and len(location.edges) > 1
+        return always or (bool(looks) and edge.target not in looks)
 
     # --- A CPU.
 
@@ -225,6 +239,8 @@ class Explorer:
             if location.kind is Kind.LOAD and location.word in ("kernel", "boot_params"):
                 mine = loaded(mine, location.word, read)
             for edge in self._edges(location, read, state, number):
+                if self._bounds.plain and self._cpu.locations[edge.target].fault:
+                    continue
                 there = mine._replace(at=edge.target)
                 after = with_cpu(accessed, number, there)
                 more = broken
@@ -257,7 +273,7 @@ class Explorer:
             read = next((s.value for s in reversed(buffer) if s.word == word), memory)
             yield state, read, ()
             return
-        if location.kind is Kind.STORE:
+        if location.kind is Kind.STORE and not self._bounds.plain:
             if len(buffer) < self._bounds.stores:
                 value = self._value(location.value, state, number)
                 began = 0
@@ -276,14 +292,12 @@ class Explorer:
             yield state, 0, ()
             return
         read = 0 if word == "tables" else getattr(state, word)
-        exchange = location.kind is Kind.EXCHANGE
-        if not exchange and read != self._value(location.expected, state, number):
+        looks = location.kind is Kind.COMPARE_EXCHANGE
+        if looks and read != self._value(location.expected, state, number):
             yield state, read, ()
             return
         value = self._value(location.value, state, number)
-        broken = (
-            self._overwrites(state, word, value, number) if exchange or word == "tables" else ()
-        )
+        broken = () if looks and word != "tables" else self._overwrites(state, word, value, number)
         began = 0
         if number is not None:
             state, began = self._began(state, number)

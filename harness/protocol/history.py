@@ -37,6 +37,23 @@ class Event(NamedTuple):
     what: str
 
 
+NOT_PLAIN = (
+    "it breaks only while a store waits in a store buffer, or by a fault: in QEMU each store is "
+    "visible at once, and its CPUs lack nothing"
+)
+
+
+class Schedule(NamedTuple):
+    """Events from boot on, after which something is broken.
+
+    `not_replayable`: the reason; empty if QEMU can show it, as every store is visible at once, and
+    no CPU faults.
+    """
+
+    events: tuple[Event, ...]
+    not_replayable: str = ""
+
+
 def mail(own: int, kernel: int, boot_params: int, attempts: tuple[Attempt, ...]) -> tuple[str, ...]:
     """What is broken by a jump in attempt `own` with these words, each an attempt's; 0: of none."""
     if kernel == boot_params == own:

@@ -45,6 +45,7 @@ class Event:
     value: Value | None = None
     expected: Value | None = None
     paged: bool = False
+    fault: bool = False
 
 
 @dataclass
@@ -57,6 +58,8 @@ class _Node:
 
 def process_of(contract: Contract, image: Image, run: Run) -> Process:
     """What a CPU does from SIPI to the jump or the end of its way. Raises ProcessError."""
+    if run.lost:
+        raise ProcessError(f"{contract.name}: {run.lost}; no process without all paths.")
     reader = _Reader(contract, image, run)
     roots: list[tuple[tuple[str, tuple[Value, ...]] | None, _Node]] = []
     for end in run.ends:
@@ -89,6 +92,8 @@ def _numbered(root: _Node, image: Image) -> list[Location]:
             expected=node.event.expected,
             paged=node.event.paged,
             place=_place(image, node.event.instruction),
+            fault=node.event.fault,
+            addresses=(node.event.instruction,),
         )
         for node in nodes
     ]
@@ -148,7 +153,8 @@ class _Reader:
                 )
             yield Event(end.instruction, Kind.JUMP, paged=paged), None
         else:
-            yield Event(end.instruction, Kind.PARK, paged=paged), None
+            fault = end.kind is not EndKind.PARKED
+            yield Event(end.instruction, Kind.PARK, paged=paged, fault=fault), None
 
     def _of_instruction(
         self, end: PathEnd, instruction: int, paged: bool, accesses: Sequence[Access]

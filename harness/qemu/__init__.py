@@ -29,6 +29,8 @@ INIT and is a HANG; the two are told apart by QEMU's own view of the CPU, asked 
 The target CPU can lack features (`Machine(lacking=...)`); CPU 0 has them all. QEMU's debugger can
 stop it at one instruction and change upper halves of its registers (`Job.injection`).
 
+CPU 0 can also leave the host image for other code (`Link.enter`): harness/schedule does that.
+
 CPU 0 does the copying, although Python could write the same RAM: QEMU translates code once, and
 only a store by a CPU of its own makes it translate anew. What a job placed outside of its image
 is erased before the next one, the code with UD2: nothing old can be mistaken for an arrival.

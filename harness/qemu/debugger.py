@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""QEMU's debugger: stop a CPU at one instruction, change the upper halves of its registers.
+"""QEMU's debugger: stop a CPU at an instruction, run one while the others stand, change registers.
 
 The GDB remote protocol (GDB manual, appendix E) over a connected socket, the few packets needed.
 The packages for it are not maintained, and gdb itself would be one more program to install.
@@ -7,11 +7,14 @@ The packages for it are not maintained, and gdb itself would be one more program
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 
 GENERAL = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15".split()
 """In the order of QEMU's target description (i386-64bit.xml); RIP comes next. 8 bytes each."""
+_THREAD = re.compile(rb"thread:p[0-9a-f]+\.([0-9a-f]+);")
+_CS, _CR0 = 17 * 8 + 4, 17 * 8 + 7 * 4 + 3 * 8  # behind RIP, EFLAGS, six selectors, three bases
 ANSWER_TIMEOUT = 5.0  # seconds
 INTERRUPT = b"\x03"
 HARDWARE = "1"  # breakpoint type: no byte of memory is changed
@@ -28,6 +31,7 @@ class Debugger:
         """Take over a machine that is paused. Raises DebuggerError."""
         self._socket = connection
         self._received = b""
+        self._selected: int | None = None
         self._ask("qSupported:multiprocess+")
         self._ask("qXfer:features:read:target.xml:0,ffb")  # before it P is not understood
 
@@ -35,9 +39,14 @@ class Debugger:
         """Let all CPUs run on."""
         self._send("vCont;c")
 
+    def go_alone(self, cpu: int, *, step: bool = False) -> None:
+        """Let one CPU (from 0) run on, or do one instruction, which no breakpoint stops."""
+        self._send(f"vCont;{'s' if step else 'c'}:p1.{cpu + 1:x}")
+
     def pause(self) -> None:
         """Stop all CPUs. Raises DebuggerError."""
         self._write(INTERRUPT)
+        self._selected = None
         try:
             self._receive(ANSWER_TIMEOUT)
         except TimeoutError as error:
@@ -48,26 +57,46 @@ class Debugger:
         self._expect(f"{'Z' if wanted else 'z'}{HARDWARE},{linear:x},1")
 
     def stopped(self, timeout: float) -> bool:
-        """Wait until a CPU has met a breakpoint; whether one has, in `timeout` seconds."""
+        """Wait until a CPU has met a breakpoint; whether one has, in `timeout` seconds.
+
+        Raises DebuggerError, too if QEMU ends.
+        """
         try:
-            self._receive(timeout)
+            answer = self._receive(timeout)
         except TimeoutError:
             return False
+        if answer.startswith(b"W"):
+            raise DebuggerError("QEMU ended")
+        stopped = _THREAD.search(answer)  # QEMU then speaks of this CPU
+        self._selected = int(stopped[1], 16) - 1 if stopped else None
         return True
 
     def registers(self, cpu: int) -> dict[str, int]:
-        """The general registers and RIP of a stopped CPU (from 0), 64 bits each."""
-        self._expect(f"Hgp1.{cpu + 1:x}")
+        """The general registers and RIP of a stopped CPU (from 0), 64 bits each; CS and CR0."""
+        self._select(cpu)
         data = bytes.fromhex(self._ask("g").decode())
+        places = {name: (8 * number, 8) for number, name in enumerate([*GENERAL, "rip"])}
+        places |= {"cs": (_CS, 4), "cr0": (_CR0, 8)}
         return {
-            name: int.from_bytes(data[8 * number : 8 * number + 8], "little")
-            for number, name in enumerate([*GENERAL, "rip"])
+            name: int.from_bytes(data[at : at + size], "little")
+            for name, (at, size) in places.items()
         }
+
+    def write_all(self, cpu: int, registers: dict[str, int]) -> None:
+        """Set all general registers and RIP of a stopped CPU; it must be in 64-bit mode."""
+        self._select(cpu)
+        data = b"".join(registers[name].to_bytes(8, "little") for name in [*GENERAL, "rip"])
+        self._expect(f"G{data.hex()}")
 
     def write(self, cpu: int, name: str, value: int) -> None:
         """Set a general register of a stopped CPU to 64 bits; it must be in 64-bit mode."""
-        self._expect(f"Hgp1.{cpu + 1:x}")
+        self._select(cpu)
         self._expect(f"P{GENERAL.index(name):x}={value.to_bytes(8, 'little').hex()}")
+
+    def _select(self, cpu: int) -> None:
+        if cpu != self._selected:
+            self._expect(f"Hgp1.{cpu + 1:x}")
+            self._selected = cpu
 
     def _expect(self, packet: str) -> None:
         if (answer := self._ask(packet)) != b"OK":

@@ -146,9 +146,14 @@ obey:   movl    $(TARGET_APIC_ID << 24), APIC_ICR_HIGH(%rbp)
         pause                           /* CPU 1's turn: it takes the INIT */
         cmpq    $COMMAND_RUN, COMMAND(%rbx)
         je      run
+        cmpq    $COMMAND_ENTER, COMMAND(%rbx)
+        je      enter
         call    fetch_arrival
         mov     %rdx, TAKEN(%rbx)
         jmp     wait
+
+enter:  mov     %rdx, TAKEN(%rbx)
+        jmp     *ENTRY(%rbx)
 
 run:    mov     $CMOS_ARRIVAL, %al
         out     %al, $CMOS_INDEX

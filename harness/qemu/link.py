@@ -67,6 +67,11 @@ class Link:
         """Have CPU 0 stop CPU 1 with an INIT and fetch the arrival byte, as command `number`."""
         self._ring(number, P["COMMAND_COLLECT"])
 
+    def enter(self, number: int, entry: int) -> None:
+        """Have CPU 0 leave the host image for the 64-bit code at `entry`, as command `number`."""
+        self._put("ENTRY", entry)
+        self._ring(number, P["COMMAND_ENTER"])
+
     def _ring(self, number: int, command: int) -> None:
         self._put("COMMAND", command)
         self._put("DOORBELL", number)

@@ -217,7 +217,7 @@ class Machine:
     # Starting and stopping.
 
     def _start(self) -> None:
-        vm = VirtualMachine(firmware.rom(), self.phys_bits, self._high, self.lacking)
+        vm = VirtualMachine(firmware.rom(), self.phys_bits, self._high, (self.lacking,))
         link = Link(vm.own)
         self._running = vm, link
         self._leftovers = ()

@@ -34,11 +34,13 @@
 #define PROBE_COUNT         0x38        /* Python: entries in PROBES */
 #define PROBES              0x40        /* Python: linear addresses for the payload to load from */
 #define PROBES_MAX          8
+#define ENTRY               0x80        /* Python: where COMMAND_ENTER jumps to */
 #define COPIES              0x100       /* Python: (from, to, bytes), 24 bytes each */
 #define COPIES_MAX          128
 
 #define COMMAND_RUN         1           /* INIT CPU 1, copy, SIPI, SIPI */
 #define COMMAND_COLLECT     2           /* INIT CPU 1, fetch the arrival byte */
+#define COMMAND_ENTER       3           /* INIT CPU 1, leave this image for good */
 
 /* CMOS byte that carries the arrival: an `out` needs no memory, and the byte survives a reset. */
 #define CMOS_INDEX          0x70

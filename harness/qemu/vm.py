@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,16 +56,23 @@ RESET_VECTOR = 0xFFFFFFF0  # SDM 3A 10.1.4; also where a CPU stands that waits f
 
 
 class VirtualMachine:
-    """A two-CPU PC of `phys_bits` physical address bits with `high` bytes of RAM from 4 GiB on.
+    """A PC of `phys_bits` physical address bits with `high` bytes of RAM from 4 GiB on.
 
-    CPU 1 lacks some features; CPU 0, which runs the host image, has them all.
+    CPU 0, which runs the host image, has all features. `targets`: for each CPU from 1 on those
+    that it lacks. `reboot`: whether a triple fault resets the machine; else it ends QEMU.
     RAM and ROM are anonymous files that Python shares with QEMU through inherited descriptors; QMP
     and the debugger's line are socket pairs: there is no path to clean up, and when both processes
     are gone, so is all.
     """
 
     def __init__(
-        self, rom: bytes, phys_bits: int, high: int, lacking: frozenset[str] = frozenset()
+        self,
+        rom: bytes,
+        phys_bits: int,
+        high: int,
+        targets: Sequence[frozenset[str]] = (frozenset(),),
+        *,
+        reboot: bool = True,
     ) -> None:
         """Start QEMU, with the CPUs running `rom`. Raises QemuMissing, QemuFailed."""
         program = shutil.which(QEMU)
@@ -82,7 +89,8 @@ class VirtualMachine:
         ours, theirs = socket.socketpair()
         self._gdb, gdb = socket.socketpair()
         ends = theirs.fileno(), gdb.fileno()
-        command = [program, *self._arguments(phys_bits, high, lacking, *ends)]
+        command = [program, *self._arguments(phys_bits, high, targets, *ends)]
+        command += [] if reboot else ["-no-reboot"]
         # A session of its own: Ctrl-C at the terminal goes to Python alone, which then ends QEMU.
         self._process = subprocess.Popen(
             [sys.executable, "-IS", str(HERE / "lifeline.py"), str(os.getpid()), *command],
@@ -105,20 +113,26 @@ class VirtualMachine:
             raise
 
     def _arguments(
-        self, phys_bits: int, high: int, lacking: frozenset[str], qmp: int, gdb: int
+        self, phys_bits: int, high: int, targets: Sequence[frozenset[str]], qmp: int, gdb: int
     ) -> list[str]:
         cpu = f"max,vendor=GenuineIntel,phys-bits={phys_bits}"
-        if phys_bits == 40 or "lm" in lacking:  # a CPU without long mode takes no width
+        if phys_bits == 40 or any(
+            "lm" in lacking for lacking in targets
+        ):  # such a CPU without long mode takes no width
             cpu = "max"
-        off = "".join(f",{flag}=off" for flag in sorted(lacking))
-        target = f"max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0{off}"
+        devices = []
+        for number, lacking in enumerate(targets, 1):
+            off = "".join(f",{flag}=off" for flag in sorted(lacking))
+            place = f"socket-id={number},core-id=0,thread-id=0"
+            devices += ["-device", f"max-x86_64-cpu,{place}{off}"]
+        sockets = 1 + len(targets)
         low = P["LOW_RAM_SIZE"]
         file = "share=on,prealloc=off,reserve=off,mem-path=/proc/self/fd"
         return [
             *("-no-user-config", "-nodefaults", "-display", "none", "-nic", "none"),
-            # One host thread for both CPUs: `pause` and `hlt` of one give the other its turn.
+            # One host thread for all CPUs: `pause` and `hlt` of one give the next its turn.
             *("-accel", "tcg,thread=single", "-cpu", cpu),
-            *("-smp", "1,sockets=2,maxcpus=2", "-device", target),
+            *("-smp", f"1,sockets={sockets},maxcpus={sockets}", *devices),
             *("-M", "pc,memory-backend=low,smm=off,hpet=off,vmport=off,usb=off"),
             # Room for the DIMM to be aligned to 1 GiB.
             *("-m", f"size={low}B,slots=1,maxmem={low + high + GIB}B"),
@@ -136,9 +150,21 @@ class VirtualMachine:
             return os.pread(self._high, size, address - P["HIGH_RAM_BASE"])
         return os.pread(self._low, size, address)
 
+    def write(self, address: int, data: bytes) -> None:
+        """Write to low RAM. Code that a CPU has run already must stay the same."""
+        os.pwrite(self._low, data, address)
+
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
+
+    def ends(self, timeout: float) -> bool:
+        """Whether the process has ended, or does in `timeout` seconds."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def cpu_seconds(self) -> float:
         """Return the processor time that QEMU has used, user and system."""

@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs  # type: ignore[import-untyped]
 
 from harness.host.extract import extract
+from harness.host.minimise import minimise
 from harness.host.refusal import Refusal
-from models.process import Kind, Process
+from models.process import Edge, Kind, Location, Process
 from tests.host.conftest import Change
 from trampoline.contract import Contract, load_contract
 from trampoline.host_object import HOST_FOLDER, HostObject, load_host
@@ -204,3 +206,30 @@ def test_what_is_not_understood_is_refused_by_name_and_place(change: str, change
 def test_another_trampoline_has_its_words_elsewhere(rfc: HostObject) -> None:
     with_other_offsets = extract(rfc, contract_of("multikernel"))
     assert behaviour(with_other_offsets) == behaviour(process_of("multikernel_rfc"))
+
+
+@pytest.mark.parametrize("name", ["multikernel_rfc", "multikernel"])
+def test_each_action_is_at_an_instruction_that_does_it(name: str) -> None:
+    mnemonics = {
+        Kind.LOAD: {"mov", "cmp"},
+        Kind.STORE: {"mov"},
+        Kind.EXCHANGE: {"xchg"},
+        Kind.COMPARE_EXCHANGE: {"lock cmpxchg"},
+        Kind.FENCE: {"mfence", "lock cmpxchg"},
+        Kind.INIT: {"call"},
+        Kind.SIPI: {"call"},
+    }
+    text = load_host(HOST_FOLDER / name).text
+    for location in process_of(name).locations:
+        assert bool(location.addresses) == (location.kind in mnemonics)
+        for at in location.addresses:
+            found = next(Cs(CS_ARCH_X86, CS_MODE_64).disasm(text[at : at + 15], at))
+            assert found.mnemonic in mnemonics[location.kind], location
+
+
+def test_locations_that_become_one_keep_all_their_addresses() -> None:
+    first = Location(Kind.LOAD, (Edge(1), Edge(2)), "status", addresses=(4,))
+    stores = [Location(Kind.STORE, (Edge(3),), "status", 0, addresses=(at,)) for at in (16, 8)]
+    end = Location(Kind.RETURN, ())
+    _, store, _ = minimise(Process("host", (first, *stores, end))).locations
+    assert store.addresses == (8, 16)

@@ -39,7 +39,8 @@ def test_the_rfc_pair_has_none() -> None:
     found = decided("multikernel_rfc", None)
     assert {verdict.verdict for verdict in found.verdicts.values()} == {"REFUTED"}
     for name, verdict in found.verdicts.items():
-        assert verdict.schedule, name
+        assert verdict.schedule is not None, name
+        assert not verdict.schedule.not_replayable, name
     assert {"own_mail: one word of each", "own_mail: another CPU's pair"} <= set(found.more)
 
 
@@ -49,3 +50,4 @@ def test_every_step_says_where_in_the_code_it_is(name: str) -> None:
     image = load_image(contract)
     cpu = process_of(contract, image, execute(contract, image, BASE))
     assert all(location.place for location in cpu.locations)
+    assert all(len(location.addresses) == 1 for location in cpu.locations)
