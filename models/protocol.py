@@ -49,6 +49,13 @@ BEFORE, CURRENT, AFTER = 0, 1, 2
 
 WORDS = {"status": 1, "kernel": 2, "boot_params": 3, "tables": 4}
 """Numbers of the shared words, for `memory_order`."""
+ASSUMPTIONS = (
+    "Memory is ordered as on x86 (TSO); the code of host and CPU is as compiled and assembled.",
+    "The host's code runs on one CPU at a time (its lock), and that CPU meets no INIT.",
+    "No fault, NMI or SMI comes to the host or to a target CPU.",
+    "A kernel that was started says that it has left the area only when it has.",
+)
+"""What is taken for granted, in words for reports."""
 NO_VERDICT = 0
 VERDICT = {name: number for number, name in enumerate(VERDICTS, 1)}
 

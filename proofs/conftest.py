@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from rich.console import Console
 from harness.record import ClaimRecord
 from harness.replay.evidence import Machines
 from harness.x86.execute import execute
-from proofs.prove import Court, Prove
+from proofs.pair import PairCourt
+from proofs.prove import Court, Prove, accept
 from proofs.subject import Subject
 from reports.files import OUT, read_all, write_records
 from reports.html import write_page
@@ -72,10 +74,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each claim is asked of each trampoline."""
+    """Each claim is asked of each trampoline; those on a pair where there is a host."""
     if "court" in metafunc.fixturenames:
         loaded = metafunc.config.stash[_loaded]
         names = list(loaded)
+        if "pair" in metafunc.fixturenames:
+            names = [name for name, (contract, _) in loaded.items() if contract.host is not None]
         metafunc.parametrize("court", names, indirect=True, scope="session")
 
 
@@ -102,6 +106,25 @@ def court(request: pytest.FixtureRequest, machines: Machines) -> Court:
 def subject(court: Court) -> Subject:
     """What the claim is about."""
     return court.subject
+
+
+@pytest.fixture(scope="session")
+def pair(court: Court, request: pytest.FixtureRequest) -> Iterator[PairCourt]:
+    """The trampoline and its host."""
+    subject = court.subject
+    with closing(PairCourt(subject, _Say(request.config, subject.contract.name))) as found:
+        yield found
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Callable[[ClaimRecord], None]:
+    """Keeps a claim's record for the report; fails the test if it is not as expected."""
+
+    def keep(record: ClaimRecord) -> None:
+        request.config.stash[_records].append(record)
+        accept(record)
+
+    return keep
 
 
 @pytest.fixture

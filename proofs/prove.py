@@ -13,7 +13,6 @@ import z3
 from harness.qemu.machine import Machine
 from harness.record import (
     ClaimRecord,
-    Evidence,
     ObligationRecord,
     SafeSetRecord,
     SamplesRecord,
@@ -28,6 +27,7 @@ from harness.solve.decide import Satisfied, decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.x86.execute import bases
 from harness.x86.terms import VECTOR
+from proofs.golden import golden
 from proofs.safe import describe
 from proofs.subject import LINEAR_MAX, Subject
 
@@ -179,11 +179,9 @@ class Court:
         seconds: float,
     ) -> ClaimRecord:
         subject = self.subject
-        golden = {str(name): want for name, want in subject.contract.expected.items()}.get(claim)
-        wanted = Verdict(golden.verdict) if golden is not None else Verdict.PROVED
+        want = golden(subject.contract, claim)
         contradicted = samples is not None and bool(samples.contradictions)
-        evidence = Evidence(golden.evidence) if golden is not None else Evidence.CONFIRMED
-        shown = witness is None or witness.replay.evidence in (evidence, Evidence.NOT_REPLAYED)
+        shown = witness.replay.evidence if witness is not None else None
         promises = dict.fromkeys(promise for o in obligations for promise in o.promises)
         reasons = {
             Verdict.UNSUPPORTED: list(gaps),
@@ -195,10 +193,10 @@ class Court:
             claim=claim,
             sentence=" ".join(sentence.split()),
             verdict=verdict,
-            expected=golden.verdict if golden is not None else "",
-            finding=(golden.finding or "") if golden is not None else "",
-            title=(golden.title or "") if golden is not None else "",
-            as_expected=verdict is wanted and not contradicted and shown,
+            expected=want.expected,
+            finding=want.finding,
+            title=want.title,
+            as_expected=want.met(verdict, shown) and not contradicted,
             reason="" if verdict is Verdict.PROVED else "; ".join(reasons),
             seconds=seconds,
             assumptions=(*(sentence for sentence, _ in subject.run.assumptions), *promises),
@@ -235,8 +233,13 @@ class Prove:
         """Judge the claim; the docstring of the test is its sentence. `gaps`: see Court.judge."""
         record = self._court.judge(claim, self._sentence, obligations, gaps)
         self._keep(record)
-        if not record.as_expected:
-            pytest.fail(explain(record), pytrace=False)
+        accept(record)
+
+
+def accept(record: ClaimRecord) -> None:
+    """Fail the test whose verdict is not the expected one."""
+    if not record.as_expected:
+        pytest.fail(explain(record), pytrace=False)
 
 
 def explain(record: ClaimRecord) -> str:

@@ -10,9 +10,11 @@ from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from harness.record import ClaimRecord, Evidence, ReplayRecord, StepRecord
+from harness.record import ClaimRecord, Evidence, ReplayRecord, StepRecord, TransitionRecord
 from reports import summary
+from reports.diagram import state_diagram
 from reports.files import write_atomically
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -38,6 +40,10 @@ class Section:
     assumptions: tuple[Fact, ...]
     paths: tuple[Fact, ...]
     not_reached: tuple[Fact, ...]
+    pair_assumptions: tuple[Fact, ...]
+    """Of the claims on trampoline and host together; the others speak of the trampoline alone."""
+    transitions: tuple[TransitionRecord, ...]
+    diagram: Markup | None
 
 
 @dataclass(frozen=True)
@@ -121,15 +127,21 @@ def _environment() -> Environment:
 
 
 def _section(name: str, records: Sequence[ClaimRecord]) -> Section:
+    alone = [record for record in records if record.bases]
+    together = [record for record in records if not record.bases]
+    transitions = next((one.transitions for one in together if one.transitions), ())
     return Section(
         name=name,
         counts=summary.counts(records),
         records=tuple(records),
         summaries=_facts(records, lambda record: (record.summary,)),
-        bases=_facts(records, lambda record: (" to ".join(record.bases),)),
-        assumptions=_facts(records, lambda record: record.assumptions),
-        paths=_facts(records, lambda record: _counted(record.paths)),
-        not_reached=_facts(records, lambda record: record.not_reached),
+        bases=_facts(alone, lambda record: (" to ".join(record.bases),)),
+        assumptions=_facts(alone, lambda record: record.assumptions),
+        paths=_facts(alone, lambda record: _counted(record.paths)),
+        not_reached=_facts(alone, lambda record: record.not_reached),
+        pair_assumptions=_facts(together, lambda record: record.assumptions),
+        transitions=transitions,
+        diagram=state_diagram(transitions) if transitions else None,
     )
 
 

@@ -24,6 +24,8 @@ CLAIM_ORDER = (
     "determined",
     "descriptor_tables",
     "status_word",
+    *("no_false_start", "no_lost_start", "own_mail", "own_tables", "honest_verdict", "progress"),
+    *("load", "kick"),
 )
 
 
@@ -69,8 +71,8 @@ def verdict_tone(record: ClaimRecord) -> Tone:
 
 def is_contradicted(record: ClaimRecord) -> bool:
     """Whether QEMU showed anything else than was predicted, for the witness or for a sample."""
-    witness, samples = record.witness, record.samples
-    return (witness is not None and witness.replay.evidence is Evidence.CONTRADICTED) or (
+    replay, samples = record.replay, record.samples
+    return (replay is not None and replay.evidence is Evidence.CONTRADICTED) or (
         samples is not None and bool(samples.contradictions)
     )
 
@@ -78,7 +80,7 @@ def is_contradicted(record: ClaimRecord) -> bool:
 def evidence_words(record: ClaimRecord) -> str:
     """What the replays showed; contradicted samples are named even beside a witness."""
     samples = record.samples
-    if record.witness is None or samples is None or not samples.contradictions:
+    if record.replay is None or samples is None or not samples.contradictions:
         return record.evidence
     return f"{record.evidence}; samples {Evidence.CONTRADICTED} ({len(samples.contradictions)})"
 
@@ -87,8 +89,8 @@ def evidence_tone(record: ClaimRecord) -> Tone:
     """GOOD if something was replayed and nothing contradicts."""
     if is_contradicted(record):
         return Tone.BAD
-    if record.witness is not None:
-        confirmed = record.witness.replay.evidence is Evidence.CONFIRMED
+    if record.replay is not None:
+        confirmed = record.replay.evidence is Evidence.CONFIRMED
         return Tone.GOOD if confirmed else Tone.MUTED
     agreed = record.samples is not None and record.samples.agreed > 0
     return Tone.GOOD if agreed else Tone.MUTED
@@ -150,8 +152,8 @@ def last_line(records: Iterable[ClaimRecord]) -> str | None:
 
 def _not_replayed(record: ClaimRecord) -> list[str]:
     reasons = []
-    if record.witness is not None and record.witness.replay.evidence is Evidence.NOT_REPLAYED:
-        reasons.append(record.witness.replay.reason or "no reason given")
+    if record.replay is not None and record.replay.evidence is Evidence.NOT_REPLAYED:
+        reasons.append(record.replay.reason or "no reason given")
     if record.samples is not None and record.samples.reason:
         reasons.append(record.samples.reason)
     return reasons

@@ -12,7 +12,7 @@ import pytest
 
 from tests.proofs.conftest import Proofs
 from tests.proofs.variants import TINY, tiny
-from trampoline.contract import Claim, load_contract
+from trampoline.contract import ImageClaim, load_contract
 from trampoline.image import load_image
 
 E_MACHINE = 18  # offset in an ELF header
@@ -70,7 +70,7 @@ def test_an_uncovered_instruction_is_named_with_its_offset(proofs: Proofs, tmp_p
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
-    verdicts = {row[0]: row[1] for row in rows if row[0] in get_args(Claim)}
-    assert verdicts == dict.fromkeys(get_args(Claim), "UNSUPPORTED")
+    verdicts = {row[0]: row[1] for row in rows if row[0] in get_args(ImageClaim)}
+    assert verdicts == dict.fromkeys(get_args(ImageClaim), "UNSUPPORTED")
     offset = load_image(load_contract(path)).data.index(RDTSC)
     assert f"image offset {offset:#x}" in done.stdout and "`rdtsc`" in done.stdout

@@ -11,9 +11,9 @@ import pytest
 
 from tests.proofs.conftest import Proofs
 from tests.proofs.variants import tiny
-from trampoline.contract import Claim
+from trampoline.contract import ImageClaim
 
-VERDICTS = dict.fromkeys(get_args(Claim), "PROVED") | {"hand_off": "REFUTED"}
+VERDICTS = dict.fromkeys(get_args(ImageClaim), "PROVED") | {"hand_off": "REFUTED"}
 
 
 def verdicts(out: Path) -> dict[str, str]:

@@ -7,13 +7,17 @@ from typing import Any
 
 from harness.record import (
     ClaimRecord,
+    EventRecord,
     Evidence,
+    GoalRecord,
     ObligationRecord,
     OutsideRecord,
     ReplayRecord,
     SafeSetRecord,
     SamplesRecord,
+    ScheduleRecord,
     StepRecord,
+    TransitionRecord,
     WitnessRecord,
 )
 
@@ -59,6 +63,47 @@ def refuted(
         "samples": None,
     }
     return proved(trampoline, claim, **(fields | changes))
+
+
+def broken(claim: str = "own_mail", **changes: Any) -> ClaimRecord:
+    """Of trampoline and host together: refuted by schedules."""
+    fields: dict[str, Any] = {
+        "finding": "MKRFC-14",
+        "title": "A CPU jumps with another attempt's mail",
+        "witness": None,
+        "bases": (),
+        "paths": (),
+        "not_reached": (),
+        "schedules": (schedule(), schedule("one word of each", Evidence.NOT_REPLAYABLE)),
+        "transitions": (
+            TransitionRecord(
+                before="free", after="started", who="CPU", what="store", where="start+0x5"
+            ),
+            TransitionRecord(
+                before="started", after="free", who="host", what="xchg", where="kick.c:29"
+            ),
+        ),
+    }
+    return refuted("multikernel_rfc", claim, **(fields | changes))
+
+
+def host_broken(**changes: Any) -> ClaimRecord:
+    """Of a host's code: refuted by an input of its own."""
+    fields: dict[str, Any] = {
+        "finding": "MKRFC-18",
+        "title": "A load checks no type",
+        "schedules": (),
+        "goals": (GoalRecord(goal="only checked images", inputs={"type": "0"}, replay=replay()),),
+    }
+    return broken("load", **(fields | changes))
+
+
+def schedule(shows: str = "", evidence: Evidence = Evidence.CONFIRMED) -> ScheduleRecord:
+    events = (
+        EventRecord(who="host", what="store kernel", where="kick.c:29"),
+        EventRecord(who="CPU 1", what="SIPI", where=""),
+    )
+    return ScheduleRecord(shows=shows, events=events, replay=replay(evidence, reason="10 times"))
 
 
 def replay(evidence: Evidence = Evidence.CONFIRMED, **changes: Any) -> ReplayRecord:
@@ -135,3 +180,7 @@ def samples(**changes: Any) -> SamplesRecord:
 
 def no_samples(reason: str = NO_QEMU) -> SamplesRecord:
     return samples(count=0, agreed=0, spread={}, milliseconds=0.0, reason=reason)
+
+
+def transition(*fields: str) -> TransitionRecord:
+    return TransitionRecord(**dict(zip(TransitionRecord.model_fields, fields, strict=True)))

@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from harness.record import ClaimRecord, Evidence
 from reports.html import compare, render_page, write_page
 from tests.reports.factory import (
+    broken,
+    host_broken,
     no_samples,
     not_replayed,
     proved,
@@ -21,6 +23,7 @@ from tests.reports.factory import (
     replay,
     safe_set,
     samples,
+    schedule,
     witness,
 )
 
@@ -94,6 +97,8 @@ MANY: list[ClaimRecord] = [
     refuted(claim="hand_off", finding="MKRFC-4", safe_set=safe_set()),
     refuted(claim="paths", safe_set=safe_set(exact=False, unknown=("kernel_size = 0x7",))),
     refuted(claim="image_identity_map", finding="MKRFC-1", witness=witness(replay=not_replayed())),
+    broken(),
+    host_broken(),
 ]
 
 
@@ -272,3 +277,26 @@ def test_the_page_is_written_where_it_was_asked_for(tmp_path: Path) -> None:
 
 def test_the_page_is_the_same_for_any_order_of_records() -> None:
     assert render_page(MANY) == render_page(MANY[::-1])
+
+
+def test_the_status_words_changes_are_drawn() -> None:
+    page = Page(render_page([broken()]))
+    assert "svg" in page.tags
+    assert page.text.count("host: xchg") == 1
+
+
+def test_without_graphviz_the_changes_are_listed_and_the_page_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    page = Page(render_page([broken()]))
+    assert "svg" not in page.tags
+    assert "Graphviz is not installed" in page.text
+    assert "from to by how where free started CPU store" in page.text
+
+
+def test_a_claim_is_as_well_shown_as_the_worst_of_its_schedules() -> None:
+    assert broken().evidence.startswith(Evidence.NOT_REPLAYABLE)
+    contradicted = broken(schedules=(*broken().schedules, schedule("", Evidence.CONTRADICTED)))
+    assert "CONTRADICTED" in Page(render_page([contradicted])).text
+    assert contradicted.evidence.startswith(Evidence.CONTRADICTED)
