@@ -82,6 +82,8 @@ class Shared:
     owner: z3.ArithRef
     status: z3.ArithRef
     """A constant, as a number of 32 bits; or `offer(id)`."""
+    named: z3.ArithRef
+    """The last offer that the status word held; 0: none yet. It only helps to prove."""
     kernel: z3.ArithRef
     """TRACKED or ANOTHER: whose address."""
     boot_params: z3.ArithRef
@@ -154,7 +156,13 @@ def initial(shared: Shared, cpu: Cpu) -> z3.BoolRef:
     zero = [slot.value == 0 for b in (shared.buffer, cpu.buffer) for slot in b]
     empty += [slot.word == memory_order.EMPTY for b in (shared.buffer, cpu.buffer) for slot in b]
     return z3.And(
-        *(shared.at == 0, shared.target == 0, shared.owner == 0, shared.status == 0),
+        *(
+            shared.at == 0,
+            shared.target == 0,
+            shared.owner == 0,
+            shared.status == 0,
+            shared.named == 0,
+        ),
         *(shared.kernel == ANOTHER, shared.boot_params == ANOTHER),
         *(shared.phase == BEFORE, shared.verdict == NO_VERDICT, z3.Not(shared.shows)),
         *(cpu.id >= 0, cpu.at == OUTSIDE, cpu.kernel == NONE, cpu.boot_params == NONE),

@@ -207,7 +207,7 @@ def _access(
     if location.word != "tables":
         written = replace(shared, **{location.word: value})
     if location.word == "status":
-        written = replace(written, shows=z3.BoolVal(False))
+        written = replace(written, shows=z3.BoolVal(False), named=_named(shared, value))
     if location.kind is Kind.EXCHANGE:
         yield _Way(empty, written, buffer, memory, writes=True)
         return
@@ -254,10 +254,16 @@ def _drained(shared: Shared, buffer: Buffer, shows: z3.BoolRef) -> Shared:
         shared,
         buffer=memory_order.without_oldest(buffer),
         status=word("status"),
+        named=_named(shared, word("status")),
         kernel=word("kernel"),
         boot_params=word("boot_params"),
         shows=z3.If(oldest.word == WORDS["status"], shows, shared.shows),
     )
+
+
+def _named(shared: Shared, status: z3.ArithRef) -> z3.ArithRef:
+    """The last offer, once the status word is `status`."""
+    return z3.If(status < 0, status, shared.named)
 
 
 def _initialised(cpu: Cpu, undisturbed: z3.BoolRef) -> Cpu:

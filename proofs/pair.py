@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cached_property
+from typing import Protocol
 
 from harness.host.claims import ASSUMPTIONS as ASSUMPTIONS_ON_CODE
 from harness.host.claims import decide_all
 from harness.native.refutation import Refutation, refutations
 from harness.native.run import Native
+from harness.protocol.assembled import Assembled, decide
 from harness.protocol.history import Schedule
-from harness.protocol.pair import pair_of, status_names
+from harness.protocol.pair import pair_of, statuses
 from harness.protocol.transitions import transitions
-from harness.protocol.verdict import Decision, decide
+from harness.protocol.verdict import Decision
 from harness.qemu.vm import QemuMissing
 from harness.record import (
     ClaimRecord,
@@ -40,7 +42,12 @@ from trampoline.contract import Contract
 from trampoline.errors import UserError
 from trampoline.host_object import HostObject, host_of
 
-Progress = Callable[[str], None]
+
+class Progress(Protocol):
+    """Shows a line; `keep`: it is not overwritten by the next one."""
+
+    def __call__(self, text: str, keep: bool = False) -> None:
+        """Show it."""
 
 
 class PairCourt:
@@ -80,7 +87,12 @@ class PairCourt:
         if isinstance(self._pair, str):
             return self._pair
         self._progress("the hand-off protocol")
-        return decide(self._pair)
+        contract, host = self._subject.contract, self._host
+        assert not isinstance(host, str)  # there would be no pair
+        decision = decide(Assembled(contract, self._pair, statuses(contract, host)))
+        if decision.not_kept:
+            self._progress(decision.not_kept, keep=True)
+        return decision
 
     def protocol(self, claim: Claim) -> ClaimRecord:
         """The record of one of the six properties. The first that is asked for takes the time."""
@@ -197,7 +209,8 @@ class PairCourt:
         """What the state diagram shows; empty without a pair."""
         if isinstance(self._pair, str) or isinstance(self._host, str):
             return ()
-        names = status_names(self._subject.contract, self._host)
+        named = statuses(self._subject.contract, self._host)
+        names: dict[object, str] = {value: name for name, value in named.items()}
         found: dict[TransitionRecord, None] = {}
         for one in transitions(self._pair):
             before, after = (names.get(v, v if isinstance(v, str) else hex(int(str(v))))

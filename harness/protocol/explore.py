@@ -27,6 +27,7 @@ from harness.protocol.explored import (
     with_cpu,
 )
 from harness.protocol.history import Attempt, Event
+from harness.protocol.known_steps import KnownSteps, Next
 from models.process import Edge, Kind, Location, Process, Value
 
 
@@ -56,10 +57,6 @@ class Found:
     complete: bool
 
 
-Next = tuple[Event, State, tuple[str, ...]]
-"""An event, the state after it, and the properties that it breaks."""
-
-
 class Explorer:
     """Runs one pair."""
 
@@ -76,48 +73,52 @@ class Explorer:
 
     def run(self, wanted: tuple[str, ...] = history.OUTCOMES, enough: int | None = None) -> Found:
         """Until `enough` of `wanted` (None: all) are broken, or the bounds are met."""
-        enough = len(wanted) if enough is None else enough
-        first = State(cpus=(Cpu(),) * self._bounds.cpus)
-        parents: dict[State, tuple[State, Event] | None] = {first: None}
+        enough, bounds = len(wanted) if enough is None else enough, self._bounds
+        steps, cpus = KnownSteps(self, self._host, self._cpu, self._loop, self._paged), bounds.cpus
+        first = steps.packed(State(cpus=(Cpu(),) * cpus))
+        parents = {first: first}
         queue = deque([first])
         schedules: dict[str, tuple[Event, ...]] = {}
 
-        def path(state: State, last: Event) -> tuple[Event, ...]:
+        def path(state: int, last: Event) -> tuple[Event, ...]:
             events = [last]
-            while (parent := parents[state]) is not None:
-                state, event = parent
-                events.append(event)
+            while state != first:
+                after, state = state, parents[state]
+                change = after - state
+                events.append(next(e for e, c, _ in steps.next(state, cpus) if c == change))
             return tuple(reversed(events))
 
         while queue:
             state = queue.popleft()
-            for event, after, broken in self.next(state):
+            for event, change, broken in steps.next(state, cpus):
                 for name in broken:
                     if name in wanted and name not in schedules:
                         schedules[name] = path(state, event)
-                if len(schedules) >= enough:
-                    return Found(schedules, len(parents), False)
+                        if len(schedules) >= enough:
+                            return Found(schedules, len(parents), False)
+                after = state + change
                 if after not in parents:
-                    parents[after] = (state, event)
+                    parents[after] = state
                     queue.append(after)
-                    if len(parents) > self._bounds.states:
+                    if len(parents) > bounds.states:
                         return Found(schedules, len(parents), False)
         return Found(schedules, len(parents), True)
 
     def next(self, state: State) -> Iterator[Next]:
         """All that can happen in a state."""
-        yield from self._host_next(state)
+        yield from self.host_next(state)
         for number, cpu in enumerate(state.cpus):
-            yield from self._cpu_next(state, number, cpu)
+            yield from self.cpu_next(state, number, cpu)
 
     # --- The host.
 
-    def _host_next(self, state: State) -> Iterator[Next]:
+    def host_next(self, state: State) -> Iterator[Next]:
+        """All steps of the host."""
         if state.buffer:
             oldest, *rest = state.buffer
             broken = self._overwrites(state, oldest.word, oldest.value, None)
             after = visible(state, oldest, 0)._replace(buffer=tuple(rest))
-            yield Event("host", None, "a store becomes visible"), after, broken
+            yield Event("host", None, history.VISIBLE), after, broken
         number, location = state.at, self._host.locations[state.at]
 
         def event(what: str = "") -> Event:
@@ -189,14 +190,15 @@ class Explorer:
 
     # --- A CPU.
 
-    def _cpu_next(self, state: State, number: int, cpu: Cpu) -> Iterator[Next]:
+    def cpu_next(self, state: State, number: int, cpu: Cpu) -> Iterator[Next]:
+        """All steps of CPU `number`, and those that happen to it."""
         who = f"CPU {number}"
         if cpu.buffer:
             oldest, *rest = cpu.buffer
             broken = self._overwrites(state, oldest.word, oldest.value, number)
             after = visible(state, oldest, self._marks(state, number, oldest.attempt))
             after = with_cpu(after, number, cpu._replace(buffer=tuple(rest)))
-            yield Event(who, None, "a store becomes visible"), after, broken
+            yield Event(who, None, history.VISIBLE), after, broken
         if state.strays < self._bounds.strays and cpu.at != WAITS:
             hit = with_cpu(state, number, initialised(cpu))._replace(strays=state.strays + 1)
             for k, attempt in enumerate(state.attempts, 1):

@@ -12,8 +12,10 @@ PROPERTIES = (
 )
 
 FOREIGN_PAIR, MIXED_PAIR = "own_mail: another CPU's pair", "own_mail: one word of each"
-OUTCOMES = (*PROPERTIES, FOREIGN_PAIR, MIXED_PAIR)
-"""What is searched for: the properties, and two ways to break one that leave no doubt."""
+MORE = (FOREIGN_PAIR, MIXED_PAIR)
+"""Two ways to break a property that leave no doubt."""
+OUTCOMES = (*PROPERTIES, *MORE)
+"""What is searched for."""
 
 
 class Attempt(NamedTuple):
@@ -37,6 +39,7 @@ class Event(NamedTuple):
     what: str
 
 
+VISIBLE = "a store becomes visible"
 NOT_PLAIN = (
     "it breaks only while a store waits in a store buffer, or by a fault: in QEMU each store is "
     "visible at once, and its CPUs lack nothing"
@@ -52,6 +55,17 @@ class Schedule(NamedTuple):
 
     events: tuple[Event, ...]
     not_replayable: str = ""
+
+    def with_buffers(self, host: Process, cpu: Process) -> tuple[Event, ...]:
+        """The same where stores go through a buffer: each becomes visible before anything else."""
+        found: list[Event] = []
+        for event in self.events:
+            found.append(event)
+            if event.location is not None and not self.not_replayable:
+                location = (host if event.who == "host" else cpu).locations[event.location]
+                if location.kind is Kind.STORE and location.word != "owner":
+                    found.append(Event(event.who, None, VISIBLE))
+        return tuple(found)
 
 
 def mail(own: int, kernel: int, boot_params: int, attempts: tuple[Attempt, ...]) -> tuple[str, ...]:

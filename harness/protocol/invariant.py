@@ -51,12 +51,16 @@ class Invariant:
         return z3.And(*(lemma.formula for lemma in self.lemmas))
 
     def fits(self, pair: Pair) -> bool:
-        """The features that it names are features of this pair's states."""
+        """The features that it names are features of this pair's states, with values of their
+        kind."""
         terms = features(pair, *encoding.variables(pair))
         return all(
-            name in terms and z3.is_bool(terms[name]) == isinstance(value, bool)
+            len(row) == len(lemma.features)
+            and name in terms
+            and z3.is_bool(terms[name]) == isinstance(value, bool)
             for lemma in self.lemmas
-            for name, value in zip(lemma.features, lemma.allowed[0], strict=True)
+            for row in lemma.allowed
+            for name, value in zip(lemma.features, row, strict=False)
         )
 
     def holds(self, pair: Pair, shared: Shared, cpu: Cpu) -> z3.BoolRef:
@@ -88,7 +92,7 @@ def features(pair: Pair, shared: Shared, cpu: Cpu) -> dict[str, z3.ExprRef]:
     found: dict[str, z3.ExprRef] = {}
     for name, part in parts.items():
         found[name] = part
-        if name in ("owner", "status") or name.endswith("_value"):
+        if name in ("owner", "status", "named") or name.endswith("_value"):
             offers[name] = part
             found[name] = z3.If(part < 0, NAMES_A_CPU, part)
     for (one, a), (two, b) in combinations(offers.items(), 2):

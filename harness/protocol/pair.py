@@ -40,17 +40,18 @@ def _never_written(contract: Contract, cpu: Process) -> Iterator[tuple[str, int]
     yield from ((key, value) for key, value in named.items() if value not in written)
 
 
-def status_names(contract: Contract, host: HostObject) -> dict[object, str]:
-    """Words for the values of the status word, as the host's headers and the contract have them."""
-    status = contract.status
-    names: dict[object, str] = {
-        value: name.removeprefix("STATUS_").lower().replace("_", " ")
+def statuses(contract: Contract, host: HostObject) -> dict[str, int]:
+    """The values of the status word that have a name: STATUS_... of the host's headers, and those
+    of the contract that the headers do not name."""
+    named = {
+        name.removeprefix("STATUS_").lower().replace("_", " "): value
         for name, value in host.constants.items()
         if name.startswith("STATUS_")
     }
-    names[status.started] = "started"
+    status = contract.status
+    more = {"started": status.started}
     if status.refused is not None:
-        names |= {v: f"refused {key}" for key, v in status.refused if v is not None}
+        more |= {f"refused {key}": v for key, v in status.refused if v is not None}
     if status.handshake is not None:
-        names |= {status.handshake.running: "running", status.handshake.free: "free"}
-    return names
+        more |= {"running": status.handshake.running, "free": status.handshake.free}
+    return named | {name: value for name, value in more.items() if value not in named.values()}

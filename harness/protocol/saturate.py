@@ -56,7 +56,7 @@ class Saturation:
         self._target = names.index("target")
         self._id_fields = [
             n for n, name in enumerate(names)
-            if name in ("owner", "status") or name.endswith("_value")
+            if name in ("owner", "status", "named") or name.endswith("_value")
         ]  # fmt: skip
         cpu_names = [str(term) for term in self._cpu_terms]
         self._cpu_id = cpu_names.index("cpu_id")

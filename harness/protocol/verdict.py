@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A pair's verdicts: each property proved by an invariant, or refuted by a shortest schedule.
 
-Both ways are always gone: a property that was proved must not break in the search, and one that
-breaks there must break in the invariant's states.
+Both ways are always gone: a property that was proved must not break in the search, and what breaks
+there must break by the clauses' own steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.protocol import check, encoding, lemmas, saturate
+from harness.protocol import check, encoding, follow, history, lemmas, saturate
 from harness.protocol.explore import Bounds, Explorer
 from harness.protocol.history import NOT_PLAIN, OUTCOMES, Event, Schedule
 from harness.protocol.invariant import Invariant
 from models.protocol import Pair
-from models.protocol_claims import CLAIMS, LIMITS, progress, unending, wait_loop
+from models.protocol_claims import CLAIMS, LIMITS, Claim, progress, unending, wait_loop
 
 STATES = 400_000
 """More pairs of shared part and CPU than that are not followed."""
-SEARCHES = (Bounds(attempts=3, strays=0), Bounds(attempts=2, strays=1))
-"""What is searched for schedules."""
+SEARCHES = (Bounds(attempts=2, strays=1), Bounds(attempts=3, strays=0))
+"""What is searched for schedules; the smaller first."""
 A_LOOK = 20_000
 """States after which a pair that breaks nothing is taken to be a good one."""
 
@@ -36,65 +37,84 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Decision:
-    """Of all six. `invariant` proves those that hold, `more`: schedules of special interest."""
+    """Of all six. `invariant` proves those that hold, `more`: schedules of special interest.
+
+    `not_kept`: why the kept invariant, if there is one, was not enough.
+    """
 
     verdicts: dict[str, Verdict]
     invariant: Invariant | None
     more: dict[str, Schedule]
+    not_kept: str = ""
 
 
 def decide(
     pair: Pair, searches: tuple[Bounds, ...] = SEARCHES, kept: Invariant | None = None
 ) -> Decision:
-    """The verdicts on the six properties. `kept`: an invariant that may prove all of them; if it
-    does not, another one is looked for."""
+    """The verdicts on the six properties. `kept`: an invariant that may prove those that no
+    schedule breaks; if it does not, another one is looked for."""
     schedules = search(pair, searches)
-    names = [claim.name for claim in CLAIMS]
+    more = {name: found for name, found in schedules.items() if name in history.MORE}
+    verdicts, invariant, not_kept = vacuous(pair), None, ""
     try:
-        if kept is not None and not schedules and not vacuous(pair) and proves(pair, kept):
-            return Decision(dict.fromkeys(names, Verdict("PROVED")), kept, {})
-        reached = saturate.Saturation(pair, STATES).run()
+        for claim in CLAIMS:
+            if claim.name in schedules:
+                verdicts[claim.name] = _broken(pair, claim, schedules[claim.name])
+        left = [claim for claim in CLAIMS if claim.name not in verdicts]
+        if left and kept is not None:
+            found, reason = proves(pair, kept, left)
+            if found in ("PROVED", "DISAGREE"):
+                verdicts |= {claim.name: Verdict(found, reason=reason) for claim in left}
+                invariant, left = kept, []
+            else:
+                not_kept = reason
+        if left:
+            invariant, proved = _proved(pair, left)
+            verdicts |= proved
     except (saturate.TooMany, encoding.NoLongestRun) as error:
-        undecided = Verdict("UNKNOWN", reason=str(error))
-        verdicts = {
-            name: Verdict("REFUTED", schedules[name]) if name in schedules else undecided
-            for name in names
-        }
-        return Decision(verdicts, None, schedules)
-    excluded = vacuous(pair)
+        for claim in CLAIMS:
+            schedule = schedules.get(claim.name)
+            verdicts.setdefault(claim.name, Verdict("UNKNOWN", schedule, str(error)))
+    ordered = {claim.name: verdicts[claim.name] for claim in CLAIMS}
+    return Decision(ordered, invariant, more, not_kept)
+
+
+def proves(pair: Pair, invariant: Invariant, claims: Sequence[Claim] = CLAIMS) -> tuple[str, str]:
+    """The verdict on all of `claims` by this invariant, and its reason. UNKNOWN, too, if it was
+    made for a pair with other variables."""
+    if not invariant.fits(pair):
+        return "UNKNOWN", "it speaks of parts that this pair's states do not have"
+    return check.judge(check.questions(pair, invariant, claims))
+
+
+def _broken(pair: Pair, claim: Claim, schedule: Schedule) -> Verdict:
+    if follow.breaks(pair, claim, schedule.with_buffers(pair.host, pair.cpu)):
+        return Verdict("REFUTED", schedule)
+    return Verdict("DISAGREE", schedule, "the search breaks it, the clauses do not on that way")
+
+
+def _proved(pair: Pair, claims: Sequence[Claim]) -> tuple[Invariant | None, dict[str, Verdict]]:
+    """Verdicts on `claims`, by an invariant that is looked for. TooMany: the states are."""
+    reached = saturate.Saturation(pair, STATES).run()
     verdicts = {}
-    for name in names:
-        if name in excluded:
-            verdicts[name] = excluded[name]
-        elif name in schedules and name in reached.bad:
-            verdicts[name] = Verdict("REFUTED", schedules.pop(name))
-        elif name in schedules:
-            reason = "the search breaks it, the states that the clauses reach do not"
-            verdicts[name] = Verdict("DISAGREE", schedules.pop(name), reason)
-        elif name in reached.bad:
+    for claim in claims:
+        if claim.name in reached.bad:
             reason = "no invariant of one CPU proves it; no schedule within the bounds breaks it"
-            verdicts[name] = Verdict("UNKNOWN", reason=reason)
+            verdicts[claim.name] = Verdict("UNKNOWN", reason=reason)
         elif LIMITS.name in reached.bad:
             reason = "a store finds the model's store buffer full, or no edge fits what was read"
-            verdicts[name] = Verdict("UNKNOWN", reason=reason)
-    claims = tuple(claim for claim in CLAIMS if claim.name not in verdicts)
-    invariant = None
-    if claims:
-        clauses = tuple(encoding.clauses(pair, claims))
-        try:
-            invariant = lemmas.find(pair, reached, clauses)
-            left = check.open_questions(pair, invariant, clauses)
-        except lemmas.GaveUp as error:
-            left = [str(error)]
-        proved = Verdict("UNKNOWN", reason="; ".join(left)) if left else Verdict("PROVED")
-        verdicts |= {claim.name: proved for claim in claims}
-    return Decision({name: verdicts[name] for name in names}, invariant, schedules)
-
-
-def proves(pair: Pair, invariant: Invariant) -> bool:
-    """It proves all six properties. False, too, if it was made for a pair with other variables."""
-    clauses = tuple(encoding.clauses(pair, CLAIMS))
-    return invariant.fits(pair) and not check.open_questions(pair, invariant, clauses)
+            verdicts[claim.name] = Verdict("UNKNOWN", reason=reason)
+    left = [claim for claim in claims if claim.name not in verdicts]
+    if not left:
+        return None, verdicts
+    try:
+        invariant = lemmas.find(pair, reached, tuple(encoding.clauses(pair, tuple(left))))
+    except lemmas.GaveUp as error:
+        return None, verdicts | {
+            claim.name: Verdict("UNKNOWN", reason=str(error)) for claim in left
+        }
+    found, reason = proves(pair, invariant, left)
+    return invariant, verdicts | {claim.name: Verdict(found, reason=reason) for claim in left}
 
 
 def search(pair: Pair, searches: tuple[Bounds, ...] = SEARCHES) -> dict[str, Schedule]:

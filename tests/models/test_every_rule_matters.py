@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
@@ -115,7 +115,9 @@ class Replace(ast.NodeTransformer):
         return self.new if node is self.old else self.generic_visit(node)
 
 
-def mutants(module: ModuleType) -> Iterator[tuple[str, ast.Module]]:
+def mutants(
+    module: ModuleType, variants: Callable[[ast.AST], Iterator[ast.AST]] = variants
+) -> Iterator[tuple[str, ast.Module]]:
     """Every changed model: the change in words, and its code."""
     tree = ast.parse(inspect.getsource(module))
     changes = [(node, new) for node in executed(tree) for new in variants(node)]

@@ -31,7 +31,7 @@ def executed() -> Run:
 
 def judged(contract: Contract, run: Run | None = None) -> list[ClaimRecord]:
     subject = Subject(contract, load_image(contract), run or executed())
-    pair = PairCourt(subject, lambda text: None)
+    pair = PairCourt(subject, lambda text, keep=False: None)
     return [pair.protocol(claim) for claim in CLAIMS]
 
 

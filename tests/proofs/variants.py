@@ -22,6 +22,8 @@ def variant(
     Each edit replaces a text that occurs exactly once, so none can silently do nothing.
     """
     for path in original.iterdir():
+        if path.suffix not in (".S", ".toml"):
+            continue
         edits = {".S": source, ".toml": contract}[path.suffix] or {}
         text = path.read_text()
         for old, new in edits.items():

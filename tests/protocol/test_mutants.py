@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Each fence, check, lock and store of the hardened pair is needed: without it a property breaks.
 
-What survives is listed with the reason, and is shown to keep all six without bound; one only within
-the explorer's bounds.
+What survives is listed with the reason, and is shown to keep all six without bound.
 """
 
 from __future__ import annotations
@@ -21,16 +20,13 @@ HELD = (
 SURVIVE = {
     "host 1, load status: always to 2": "nobody is ever kicked: safe, and useless",
     "host 2, load owner: always to 3": "no CPU is kicked twice: safe, and less useful",
+    "host 4, store owner: left out": "no CPU is kicked twice: safe, and less useful",
     "host 5, xchg status: a plain store": HELD,
     "host 14, store owner: left out": "the owner is the target already",
     "host 15, xchg status: a plain store": HELD,
     "CPU 1, fence: left out": "the claim before it is locked: the buffer is empty",
     "CPU 2, store tables: left out": "what the tables hold is not part of the protocol",
     "CPU 6, store tables: left out": "what the tables hold is not part of the protocol",
-}
-NOT_DECIDED = {
-    "host 4, store owner: left out": "no CPU is kicked twice: safe, and less useful. But no word"
-    " names the CPU inside any more: an invariant of one CPU does not prove it",
 }
 ALL = dict(mutants.of(pairs.HARDENED))
 
@@ -48,7 +44,7 @@ def test_there_are_mutants_of_each_kind():
     assert kinds == {"left out", "a plain store", "a load and a store", "always"}
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in SURVIVE | NOT_DECIDED])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in SURVIVE])
 def test_mutant_breaks_a_property(name):
     assert breaks(ALL[name])
 
@@ -56,9 +52,3 @@ def test_mutant_breaks_a_property(name):
 @pytest.mark.parametrize("name", SURVIVE)
 def test_survivor_breaks_none(name):
     assert not saturate.Saturation(ALL[name], STATES).run().bad
-
-
-@pytest.mark.parametrize("name", NOT_DECIDED)
-def test_nothing_is_claimed_of_what_is_not_decided(name):
-    assert not breaks(ALL[name])
-    assert saturate.Saturation(ALL[name], STATES).run().bad == {"own_tables"}

@@ -88,7 +88,7 @@ def test_what_takes_a_store_buffer_is_not_replayable():
 
 
 def test_hardened_pair_has_all_six():
-    kept = invariant_file.parse(KEPT.read_text())
+    kept = invariant_file.parse(KEPT.read_text(), {})
     decision = verdict.decide(pairs.HARDENED, kept=kept)
     assert {one.verdict for one in decision.verdicts.values()} == {"PROVED"}
     assert decision.invariant == kept, "the kept invariant is not the one that proves them"
