@@ -17,7 +17,7 @@ prove: setup ## prove the shipped trampolines, replay witnesses, find safe sets,
 	@$(PYTHON) -m pytest proofs/ --safe-sets $(ARGS)
 
 test: lint ## lint, then run the tests
-	@$(PYTHON) -m pytest tests/ $(ARGS)
+	@$(PYTHON) -m pytest tests/ -n auto --dist loadfile $(ARGS)
 
 lint: setup ## check style and types
 	@$(PYTHON) -m ruff check --quiet

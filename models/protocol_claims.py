@@ -148,8 +148,8 @@ def wait_loop(host: Process) -> set[int]:
 
 
 def answers(host: Process) -> set[int]:
-    """The constants with which the wait ends by itself: with any of them in the status word, and
-    no edge taken that is a time-out, no cycle is left. Empty if that holds only one by one."""
+    """The constants with which the wait ends by itself: with any of them in the status word no
+    cycle is left, whatever else decides. Empty if that holds only one by one."""
     values = {
         value
         for location in host.locations
@@ -168,9 +168,9 @@ def unending(cpu: Process) -> set[int]:
 
 
 def _cycle(host: Process, loop: set[int], values: set[int]) -> bool:
-    """Without time-outs, with one of `values` read each time, the host can stay in `loop`."""
+    """With one of `values` read each time, the host can stay in `loop`."""
     left = {
-        number: {edge.target for edge in _untimed(host.locations[number], values)} & loop
+        number: {edge.target for edge in _open(host.locations[number], values)} & loop
         for number in loop
     }
     while ends := {number for number, targets in left.items() if not targets}:
@@ -178,17 +178,11 @@ def _cycle(host: Process, loop: set[int], values: set[int]) -> bool:
     return bool(left)
 
 
-def _untimed(location: Location, values: set[int]) -> Iterator[Edge]:
-    """The edges that may be taken with one of `values` in the status word. An edge without
-    condition beside others that have one is a time-out."""
-    conditional = [edge for edge in location.edges if edge.when is not None]
-    if not conditional or location.word != "status":
-        yield from location.edges
-        return
-    for edge in conditional:
-        assert edge.when is not None
-        how, listed = edge.when
-        if any((value in listed) == (how == "is") for value in values):
+def _open(location: Location, values: set[int]) -> Iterator[Edge]:
+    """The edges that may be taken with one of `values` in the status word."""
+    for edge in location.edges:
+        how, listed = edge.when or ("is not", ())
+        if location.word != "status" or any((v in listed) == (how == "is") for v in values):
             yield edge
 
 

@@ -24,6 +24,8 @@ def test_kick(pair: PairCourt, record: Callable[[ClaimRecord], None]) -> None:
     """A kick returns the error of the first check that fails; it starts only an image of the right
     type, on a CPU that is not online and runs no other kernel; the whole mailbox and a status word
     that tells of the target are visible before INIT; INIT and two SIPIs are sent; where that fails
-    the warm-reset vector is undone, and the lock is free after a failed kick."""
+    the warm-reset vector is undone, and the lock is free after a failed kick. When the wait for it
+    ends, the vector is undone, the lock is free, and the CPU is marked as taken if and only if its
+    kernel was found to run."""
     sentence = test_kick.__doc__ or ""
     record(pair.host_code("kick", sentence, kick_obligations))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from elftools.common.exceptions import DWARFError, ELFError
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
@@ -152,6 +153,14 @@ def read_host(path: Path, folder: Path) -> HostObject:
         text = elf.get_section_index(".text")
         if text is None:
             raise HostError(f"{path}: has no section .text; compile the host's functions into it.")
+        for section in elf.iter_sections():
+            # What it keeps from call to call must be in struct host, where the proofs look for it.
+            writable = section["sh_flags"] & SH_FLAGS.SHF_WRITE and section["sh_size"]
+            if writable and section["sh_flags"] & SH_FLAGS.SHF_ALLOC:
+                raise HostError(
+                    f"{path}: has variables of its own ({section.name}); keep what must last in "
+                    "struct host."
+                )
         functions, platform = _symbols(elf, text)
         if not elf.has_dwarf_info():
             raise HostError(f"{path}: has no debug information; compile it with -g.")

@@ -42,7 +42,8 @@ class Word:
 @dataclass(frozen=True)
 class Event:
     """What a stop means. `kind`: None for what others cannot see: a call of the platform (`call`,
-    with its `result`) or a look at `taken` (`call` is "taken").
+    with its `result`), a look at an element of `taken` (`call` is "taken") or a store to one
+    (`call` is "take", `result` what is stored); `arguments` is then the element's index.
     """
 
     kind: Kind | None
@@ -86,7 +87,10 @@ class Attempt:
             Word("boot_params", AREA + self.offsets["boot_params"], 8),
             Word("owner", HOST + owner, owner_size),
         )
-        self.machine = Machine(self.host, [(AREA, self._size), (HOST + owner, owner_size)])
+        taken, taken_size = self.host.structs["host"].members["taken"]
+        self._taken_at = range(HOST + taken, HOST + taken + taken_size)
+        watched = [(AREA, self._size), (HOST + owner, owner_size), (HOST + taken, taken_size)]
+        self.machine = Machine(self.host, watched)
         named = {name: _symbol(name, 64) for name in ("kernel", "boot_params", "base")}
         self.kernel, self.boot_params, self.base = named.values()
         self.apic_id, self.cpu = _symbol("apic_id", 32), _symbol("cpu", 32)
@@ -138,8 +142,9 @@ class Attempt:
         if len(stop.accesses) != 1:
             raise self.machine.refuse(stop.state, "more than one operand in memory")
         access = stop.accesses[0]
-        if not isinstance(access.address, int):
+        if self._is_of_taken(access):
             return self._taken(stop, access)
+        assert isinstance(access.address, int)
         word = self._word(stop, access)
         if word is None:  # a lock, which others change as well
             assert stop.why == "locked"
@@ -156,6 +161,12 @@ class Attempt:
         if instructions.is_load(stop.instruction):
             return self._event(stop, Kind.LOAD, word), self._read(stop, word)
         raise self.machine.refuse(stop.state, f"changes {word.name} by a plain instruction")
+
+    def is_private(self, stop: Stop) -> bool:
+        """Whether nobody else can see what happens at a stop that is not a return."""
+        if stop.why == "call":
+            return stop.name not in ("send_init", "send_sipi")
+        return stop.why == "access" and self._is_of_taken(stop.accesses[0])
 
     def value(self, state: State, term: BV) -> Value:
         """The constant, or the name, that a term is for all inputs of this path."""
@@ -236,24 +247,50 @@ class Attempt:
 
     # What others cannot see.
 
+    def _is_of_taken(self, access: Access) -> bool:
+        """Whether it is for an element of `taken`; what else has no single address is refused."""
+        start, address = self._taken_at.start, access.address
+        if not isinstance(address, int):
+            return True
+        return address < self._taken_at.stop and start < address + access.size
+
     def _taken(self, stop: Stop, access: Access) -> tuple[Event, list[Outcome]]:
         """An element of `taken`: a look finds anything; what is written is not remembered."""
         state, instruction = stop.state, stop.instruction
-        assert instruction is not None and isinstance(access.address, BV)
-        offset, size = self.host.structs["host"].members["taken"]
-        inside = claripy.ULE(access.address - (HOST + offset), size - access.size)
-        if not self.machine.certain(state, inside):
+        assert instruction is not None
+        address = access.address
+        index = (claripy.BVV(address, 64) if isinstance(address, int) else address) - (
+            self._taken_at.start
+        )
+        if not self.machine.certain(state, claripy.ULT(index, len(self._taken_at))):
             raise self.machine.refuse(state, "an address that is not known")
-        index = access.address - (HOST + offset)
+        if access.size != 1:
+            raise self.machine.refuse(state, "touches more than one element of taken")
         place = self.machine.place(state)
         if access.stored:
+            value = self._stored(state, instruction)
             self.machine.skip(state, instruction)
-            return Event(None, place, call="take", arguments=(index,)), [(None, state)]
+            return Event(None, place, call="take", result=value, arguments=(index,)), [
+                (None, state)
+            ]
         if not instructions.is_load(instruction):
             raise self.machine.refuse(state, "changes an element of taken, not only writes it")
-        found = claripy.BVS("taken", access.size * 8)
-        after = self._read_elsewhere(state, instruction, access.address, found)
+        found = claripy.BVS("taken", 8)
+        if isinstance(address, int):
+            self.machine.write(state, address, 1, found)
+            after: list[Outcome] = [(None, one) for one in self._go(state)]
+        else:
+            after = self._read_elsewhere(state, instruction, address, found)
         return Event(None, place, call="taken", result=found, arguments=(index,)), after
+
+    def _stored(self, state: State, instruction: CsInsn) -> BV:
+        """The byte that a MOV to memory stores."""
+        source = instruction.operands[1]
+        if source.type == instructions.IMMEDIATE:
+            return claripy.BVV(source.imm & 0xFF, 8)
+        value = state.regs.get(instruction.reg_name(source.reg))
+        assert isinstance(value, BV)
+        return value
 
     def _read_elsewhere(
         self, state: State, instruction: CsInsn, address: BV, found: BV

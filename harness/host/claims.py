@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from harness.host import kicking
 from harness.host.area import setup_obligations
 from harness.host.checks import check_obligations
 from harness.host.image import image_obligations
+from harness.host.kicking import Kick
 from harness.host.lists import list_obligations
 from harness.host.loading import segment_obligations
+from harness.host.waiting import wait_obligations
 from harness.host.whole import whole_obligations
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Result, Verdict
@@ -57,9 +58,12 @@ def load_obligations(host: HostObject) -> tuple[Obligation, ...]:
 
 
 def kick_obligations(host: HostObject, contract: Contract) -> tuple[Obligation, ...]:
-    """What a kick returns, and what stands before INIT and SIPI. `contract`: of the trampoline that
-    it sends CPUs through. Raises Refusal."""
-    return tuple(kicking.kick_obligations(host, contract))
+    """What a kick returns, what stands before INIT and SIPI, and what the wait for it leaves.
+
+    `contract`: of the trampoline that it sends CPUs through. Raises Refusal.
+    """
+    kick = Kick(host, contract)
+    return (*kick.obligations(), *wait_obligations(kick))
 
 
 def decide_all(obligations: Iterable[Obligation]) -> list[tuple[Obligation, Result]]:

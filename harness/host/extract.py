@@ -86,7 +86,7 @@ class _Extraction:
                     if conclusion is not None:
                         found[self._conclude(conclusion)] = None
                     continue
-                if self._is_private(stop):
+                if self._attempt.is_private(stop):
                     _, outcomes = self._attempt.meaning(stop)
                     waiting += [after for _, after in outcomes]
                     continue
@@ -97,12 +97,6 @@ class _Extraction:
                 if is_new:
                     self._waiting.append((number, stop))
         return sorted(found)
-
-    def _is_private(self, stop: Stop) -> bool:
-        """Whether nobody else can see what happens here."""
-        if stop.why == "call":
-            return stop.name not in ("send_init", "send_sipi")
-        return stop.why == "access" and not isinstance(stop.accesses[0].address, int)
 
     def _returned(self, state: State) -> tuple[str | None, list[State]]:
         """What the host concludes when a function returns; or the states in which it waits."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs  # type: ignore[import-untyped]
 from capstone.x86 import (  # type: ignore[import-untyped]
+    X86_OP_IMM,
     X86_OP_MEM,
     X86_PREFIX_LOCK,
     X86_PREFIX_REP,
@@ -31,6 +32,8 @@ _FENCES = frozenset(["mfence"])
 
 MEMORY = X86_OP_MEM
 """The type of an operand in memory."""
+IMMEDIATE = X86_OP_IMM
+"""The type of an operand that is a number in the instruction."""
 
 _decoder = Cs(CS_ARCH_X86, CS_MODE_64)
 _decoder.detail = True

@@ -31,8 +31,8 @@ UNLOCKED = "a failed kick leaves the lock free"
 
 
 @dataclass(frozen=True)
-class _Path:
-    """A path and the events on it, in order."""
+class KickPath:
+    """A path to the end of a kick and the events on it, in order."""
 
     state: State
     events: tuple[Event, ...] = ()
@@ -44,6 +44,11 @@ class _Path:
             for event in self.events
             if event.kind in (Kind.INIT, Kind.SIPI) and event.result is not None
         ]
+
+    def before_messages(self) -> list[Event]:
+        """The events before the first INIT or SIPI, whichever comes first."""
+        messages = [event.kind in (Kind.INIT, Kind.SIPI) for event in self.events]
+        return list(self.events[: messages.index(True)])
 
     def story(self) -> str:
         """How far the kick gets, in words."""
@@ -60,35 +65,43 @@ class _Path:
 
 def kick_obligations(host: HostObject, contract: Contract) -> list[Obligation]:
     """Claims on `multikernel_kick`, one for each path and goal. Raises Refusal."""
-    kick = _Kick(host, contract)
-    return [
-        Obligation(f"kick, path {number} ({path.story()}): {name}", hypotheses, {name: goal})
-        for number, path in enumerate(kick.paths())
-        for hypotheses in [tuple(to_z3(c) for c in path.state.solver.constraints)]
-        for name, goal in kick.goals(path).items()
-    ]
+    return Kick(host, contract).obligations()
 
 
-class _Kick:
+class Kick:
+    """A host's kick, followed to its end. Raises Refusal.
+
+    `paths`: every path to the end; `attempt`: what they are paths of.
+    """
+
     def __init__(self, host: HostObject, contract: Contract) -> None:
-        self._attempt = Attempt(host, contract, by_value=False)
+        self.attempt = Attempt(host, contract, by_value=False)
         self._constants = host.constants
+        self.paths = self._follow()
 
-    def paths(self) -> list[_Path]:
-        """Every path to the end of the kick."""
-        begin = self._attempt.begin()
-        ended, waiting = [], [_Path(begin)]
+    def obligations(self) -> list[Obligation]:
+        """One for each path and goal."""
+        return [
+            Obligation(f"kick, path {number} ({path.story()}): {name}", hypotheses, {name: goal})
+            for number, path in enumerate(self.paths)
+            for hypotheses in [tuple(to_z3(c) for c in path.state.solver.constraints)]
+            for name, goal in self.goals(path).items()
+        ]
+
+    def _follow(self) -> list[KickPath]:
+        begin = self.attempt.begin()
+        ended, waiting = [], [KickPath(begin)]
         while waiting:
             path = waiting.pop()
-            for stop in self._attempt.machine.run(path.state):
+            for stop in self.attempt.machine.run(path.state):
                 if stop.why == "return":
-                    ended.append(_Path(stop.state, path.events))
+                    ended.append(KickPath(stop.state, path.events))
                     continue
-                event, outcomes = self._attempt.meaning(stop)
-                waiting += [_Path(after, (*path.events, event)) for _, after in outcomes]
+                event, outcomes = self.attempt.meaning(stop)
+                waiting += [KickPath(after, (*path.events, event)) for _, after in outcomes]
         return ended
 
-    def goals(self, path: _Path) -> dict[str, z3.BoolRef]:
+    def goals(self, path: KickPath) -> dict[str, z3.BoolRef]:
         """What must hold at the end of a path."""
         goals = {
             RESULT: self._result(path),
@@ -99,7 +112,7 @@ class _Kick:
         if path.sent():
             goals |= {
                 CHECKED: z3.And(*(z3.Not(bad) for bad, _ in self._described(path))),
-                TYPE: to_z3(self._attempt.type) == self._constants["TYPE_MULTIKERNEL"],
+                TYPE: to_z3(self.attempt.type) == self._constants["TYPE_MULTIKERNEL"],
                 TAKEN: self._not_taken(path),
                 VISIBLE: z3.BoolVal(self._mail_visible(path)),
                 OFFERED: z3.BoolVal(self._offered(path)),
@@ -109,10 +122,10 @@ class _Kick:
     def _error(self, name: str) -> z3.BitVecRef:
         return z3.BitVecVal(-self._constants[name], 32)
 
-    def _returned(self, path: _Path) -> z3.BitVecRef:
+    def _returned(self, path: KickPath) -> z3.BitVecRef:
         return to_z3(path.state.regs.rax[31:0])
 
-    def _described(self, path: _Path) -> list[tuple[z3.BoolRef, str]]:
+    def _described(self, path: KickPath) -> list[tuple[z3.BoolRef, str]]:
         """The checks in the order described, each with the error that it ends with.
 
         What a path has not asked is unknown to it, so its result must not depend on that.
@@ -125,8 +138,8 @@ class _Kick:
         online = answer("cpu_online", z3.FreshConst(z3.BoolSort(), "online"))
         lock = answer("lock", z3.FreshConst(z3.BitVecSort(32), "lock"))
         present = answer("apic_id_present", z3.FreshConst(z3.BoolSort(), "present"))
-        loaded = to_z3(self._attempt.loaded)
-        invalid = to_z3(self._attempt.apic_id) == self._constants["INVALID_APIC_ID"]
+        loaded = to_z3(self.attempt.loaded)
+        invalid = to_z3(self.attempt.apic_id) == self._constants["INVALID_APIC_ID"]
         return [
             (online, "EBUSY"),
             (lock != 0, "EBUSY"),
@@ -135,7 +148,7 @@ class _Kick:
             (z3.Not(present), "EINVAL"),
         ]
 
-    def _result(self, path: _Path) -> z3.BoolRef:
+    def _result(self, path: KickPath) -> z3.BoolRef:
         """The described checks come first; what else a host refuses is -EBUSY or -EINVAL."""
         result = self._returned(path)
         sent = path.sent()
@@ -150,7 +163,7 @@ class _Kick:
             allowed = z3.If(bad, result == self._error(error), allowed)
         return allowed
 
-    def _sent(self, path: _Path) -> z3.BoolRef:
+    def _sent(self, path: KickPath) -> z3.BoolRef:
         sent = path.sent()
         expected = ["send_init", "send_sipi", "send_sipi"]
         if [call for call, _ in sent] != expected[: len(sent)]:
@@ -160,45 +173,42 @@ class _Kick:
             return worked
         return z3.And(worked, sent[-1][1] != 0)
 
-    def _not_taken(self, path: _Path) -> z3.BoolRef:
+    def _not_taken(self, path: KickPath) -> z3.BoolRef:
         """The host has looked whether the target CPU runs another kernel: that CPU, not another."""
-        taken, apic_id = path.answer("taken"), to_z3(self._attempt.apic_id)
+        taken, apic_id = path.answer("taken"), to_z3(self.attempt.apic_id)
         if taken is None:
             return z3.BoolVal(False)
         asked = [to_z3(e.arguments[0]) for e in path.events if e.call == "taken"]
         about_it = z3.And(*(index == z3.ZeroExt(32, apic_id) for index in asked))
         return z3.And(z3.ULT(apic_id, self._constants["APIC_IDS"]), taken == 0, about_it)
 
-    def _mail_visible(self, path: _Path) -> bool:
+    def _mail_visible(self, path: KickPath) -> bool:
         """Both words are stored, and then something that drains the store buffer."""
-        kinds = [(e.kind, e.word) for e in path.events]
-        first = kinds.index((Kind.INIT, ""))
-        before = kinds[:first]
+        before = [(e.kind, e.word) for e in path.before_messages()]
         if not {(Kind.STORE, "kernel"), (Kind.STORE, "boot_params")} <= set(before):
             return False
         last = max(i for i, (kind, _) in enumerate(before) if kind is Kind.STORE)
         drains = (Kind.FENCE, Kind.EXCHANGE, Kind.COMPARE_EXCHANGE)
         return any(kind in drains for kind, _ in before[last:])
 
-    def _offered(self, path: _Path) -> bool:
+    def _offered(self, path: KickPath) -> bool:
         """The last change of the status word before INIT is the offer to the target."""
-        kinds = [e.kind for e in path.events]
         changes = [
             e
-            for e in path.events[: kinds.index(Kind.INIT)]
+            for e in path.before_messages()
             if e.word == "status" and e.kind in (Kind.STORE, Kind.EXCHANGE, Kind.COMPARE_EXCHANGE)
         ]
         return bool(changes) and changes[-1].value == "offer"
 
-    def _unlocked(self, path: _Path) -> z3.BoolRef:
+    def _unlocked(self, path: KickPath) -> z3.BoolRef:
         lock = path.answer("lock")
         if lock is None:
             return z3.BoolVal(True)
-        struct = self._attempt.host.structs["host"]
-        now = member(self._attempt.machine, path.state, struct, HOST, "lock")
+        struct = self.attempt.host.structs["host"]
+        now = member(self.attempt.machine, path.state, struct, HOST, "lock")
         return z3.Or(lock != 0, self._returned(path) == 0, to_z3(now) == 0)
 
-    def _warm_reset(self, path: _Path) -> z3.BoolRef:
+    def _warm_reset(self, path: KickPath) -> z3.BoolRef:
         calls = [e.call for e in path.events if e.call.startswith("warm_reset")]
         undone = calls in ([], ["warm_reset_set", "warm_reset_undo"])
         return z3.Or(self._returned(path) == 0, z3.BoolVal(undone))

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from itertools import groupby
 
 import claripy
+import z3
 from claripy.ast.base import Base
+from claripy.ast.bool import Bool
 from claripy.ast.bv import BV
 
 from harness.host.liveness import REGISTERS
-from harness.host.machine import UNKNOWN, Machine, State, width
+from harness.host.machine import UNKNOWN, Machine, State, to_z3, width
+from harness.x86 import solver as ask
+from harness.x86.terms import variables
 
+_RLIMIT = 1_000_000  # z3 resource units; without an answer a condition counts
 # Symbols that only stand for what was found on the way; all others are inputs, with fixed names.
 _PASSING = ("read_", "locked_", "taken_", "relax_", "send_", "cpu_online_", "apic_id_present_")
 
@@ -20,32 +25,103 @@ _PASSING = ("read_", "locked_", "taken_", "relax_", "send_", "cpu_online_", "api
 def identity(machine: Machine, state: State, shared: Iterable[tuple[int, int]]) -> Hashable:
     """Equal for two states only if they go on alike, but for memory `shared` with others.
 
-    Passing symbols count by the order in which they occur in registers and written memory;
-    conditions on those that occur nowhere any more do not count. (Two states that go on alike may
-    well have different identities: then a process has more locations, and is still exact.)
+    Passing symbols count by the order in which they occur in registers and written memory.
+    Conditions on those that occur nowhere any more do not count, unless they say something of an
+    input. (Two states that go on alike may well have different identities: then a process has more
+    locations, and is still exact.)
     """
-    names = [name for name in REGISTERS if name in machine.live(state)]
-    parts: list[BV] = [state.regs.get(name) for name in names]
-    where: list[tuple[int, int]] = []
-    for start, size in _runs(_private(machine, state, shared)):
-        where.append((start, size))
-        parts.append(machine.read(state, start, size))
-    parts = [_settled(machine, state, part) for part in parts]
-    alive = _passing(parts)
-    conditions, waiting = [], list(state.solver.constraints)
-    while found := [c for c in waiting if not _passing([c]) or _passing([c]) & alive]:
-        waiting = [c for c in waiting if not any(c is one for one in found)]
-        alive |= _passing(found)
-        conditions += found
+    registers, memory = _parts(machine, state, shared)
+    return _identity(state, registers, memory)
+
+
+def _identity(
+    state: State, registers: Mapping[str, BV], memory: Mapping[tuple[int, int], BV]
+) -> Hashable:
+    parts = [*registers.values(), *memory.values()]
+    conditions = _conditions_on(parts, state)
     renamed: dict[int, Base] = {}
     shapes = [_shape(part, renamed) for part in (*parts, *conditions)]
     return (
         state.addr,
         state.globals["function"],
-        tuple(where),
+        tuple(memory),
         tuple(shapes[: len(parts)]),
         frozenset(shapes[len(parts) :]),
     )
+
+
+def generalise(machine: Machine, state: State, shared: Iterable[tuple[int, int]]) -> Hashable:
+    """Forget the conditions that `identity` does not look at, and return the identity.
+
+    Together they may have ruled some inputs out, for this state and not for others that are alike.
+    Without them the state stands for all that are alike: what holds behind it, holds behind those.
+    """
+    registers, memory = _parts(machine, state, shared)
+    for name, value in registers.items():
+        setattr(state.regs, name, value)
+    for (start, size), value in memory.items():
+        machine.write(state, start, size, value)
+    conditions = _conditions_on((*registers.values(), *memory.values()), state)
+    state.solver.reload_solver(conditions)
+    return _identity(state, registers, memory)
+
+
+def _parts(
+    machine: Machine, state: State, shared: Iterable[tuple[int, int]]
+) -> tuple[dict[str, BV], dict[tuple[int, int], BV]]:
+    """What the live registers hold, and the memory that was written, by (start, size)."""
+    live = machine.live(state)
+    registers = {
+        name: _settled(machine, state, state.regs.get(name)) for name in REGISTERS if name in live
+    }
+    memory = {
+        (start, size): _settled(machine, state, machine.read(state, start, size))
+        for start, size in _runs(_private(machine, state, shared))
+    }
+    return registers, memory
+
+
+def _conditions_on(parts: Iterable[Base], state: State) -> list[Bool]:
+    """The path's conditions, but for those on symbols that parts do not depend on and that leave
+    every input as it is."""
+    alive = _passing(parts)
+    counting: list[Bool] = []
+    gone: list[list[Bool]] = []
+    for group in _connected(state.solver.constraints):
+        if not _passing(group) or _passing(group) & alive:
+            counting += group
+        else:
+            gone.append(group)
+    return counting + [c for group in gone if not _always(group, counting) for c in group]
+
+
+def _connected(conditions: Iterable[Bool]) -> list[list[Bool]]:
+    """Groups of conditions that share passing symbols, directly or through others."""
+    groups: list[tuple[set[str], list[Bool]]] = []
+    for condition in conditions:
+        symbols, group = _passing([condition]), [condition]
+        apart = []
+        for other, members in groups:
+            if other & symbols:
+                symbols, group = symbols | other, members + group
+            else:
+                apart.append((other, members))
+        groups = [*apart, (symbols, group)]
+    return [group for _, group in groups]
+
+
+def _always(group: list[Bool], kept: list[Bool]) -> bool:
+    """Whatever the inputs are, the group's passing symbols can have values that satisfy it."""
+    passing = _passing(group)
+    if not {name for one in group for name in one.variables} - passing:
+        return True  # it holds of some values on this path, and speaks of nothing else
+    terms = [to_z3(condition) for condition in group]
+    bound = [s for term in terms for name, s in variables(term).items() if name in passing]
+    asked = [*map(to_z3, kept), z3.Not(z3.Exists(bound, z3.And(*terms)))]
+    solver = z3.Solver()
+    solver.set("rlimit", _RLIMIT)
+    solver.add(*asked)
+    return bool(ask.check(solver) == z3.unsat)
 
 
 def _settled(machine: Machine, state: State, part: BV) -> BV:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from harness.host import area, image, kicking
+from harness.host import area, image, kicking, waiting
 from harness.native.run import Record
 from harness.native.scene import PAGE, Scene
 from harness.native.scenes import MULTIKERNEL, Maker, Values, kick_scene, load_scene, setup_scene
@@ -130,6 +130,21 @@ def _offered(host: HostObject, scene: Scene, record: Record) -> str:
     return f"the status word was {found[0]:#x} when INIT was sent, for whatever CPU comes"
 
 
+def _vector(_: HostObject, scene: Scene, record: Record) -> str:
+    """The wait is over, and the last that was done to the warm-reset vector was to set it."""
+    names = ("warm_reset_set", "warm_reset_undo")
+    done = [event for event in record.events if event.get("call") in names]
+    ended = record.did("wait")
+    if not ended or not done or done[-1]["call"] != "warm_reset_set":
+        return ""
+    start = done[-1]["arguments"][0]
+    return f"the wait returned {ended[-1]['result']}, and a warm reset still leads to {start:#x}"
+
+
+def _waited(host: HostObject, values: Values) -> Scene:
+    return replace(kick_scene(host, values), actions=("kick", "wait"))
+
+
 def _twice(host: HostObject, values: Values) -> Scene:
     return replace(kick_scene(host, values), actions=("kick", "wait", "kick"))
 
@@ -144,5 +159,6 @@ SHOWS = {
     kicking.TYPE: Show(kick_scene, _kicked_type),
     kicking.TAKEN: Show(_twice, _taken),
     kicking.OFFERED: Show(kick_scene, _offered),
+    waiting.UNDONE: Show(_waited, _vector),
 }
 """By goal. The violation of another goal is not replayed."""

@@ -353,7 +353,7 @@ class Explorer:
     # --- Progress.
 
     def _unanswered(self, state: State) -> tuple[str, ...]:
-        """The target is done, all is visible; the host, left alone, waits until its time-out."""
+        """The target is done, all is visible; the host, left alone, may wait without end."""
         attempt = state.attempts[-1] if state.attempts else None
         if attempt is None or not attempt.reached or attempt.verdict or state.buffer:
             return ()
@@ -366,8 +366,8 @@ class Explorer:
             after = set()
             for at in places:
                 location = self._host.locations[at]
-                edges = list(self._edges(location, state.status, state, None))
-                timed = any(edge.when is not None for edge in location.edges)
-                after |= {e.target for e in edges if e.when is not None or not timed}
+                reads = location.word == "status"
+                open_now = self._edges(location, state.status, state, None)
+                after |= {edge.target for edge in (open_now if reads else location.edges)}
             places = after & self._loop
         return ("progress",) if places else ()

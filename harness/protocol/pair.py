@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from harness.host.extract import extract
 from harness.protocol.target import ProcessError, process_of
 from harness.x86.run import Run
-from models.process import Process
+from models.process import Process, Value
 from models.protocol import Pair
 from trampoline.contract import Contract
 from trampoline.host_object import HostObject
 from trampoline.image import Image
+
+MAIL = ("kernel", "boot_params")
+"""The mailbox's words; the addresses of an attempt have the same names."""
 
 
 def pair_of(contract: Contract, image: Image, run: Run, host: HostObject) -> Pair:
@@ -23,9 +26,32 @@ def pair_of(contract: Contract, image: Image, run: Run, host: HostObject) -> Pai
             f"{contract.path}: [status] {key}: the code never writes {value:#x} to the status "
             "word; mend the value or remove the key."
         )
+    process = extract(host, contract)
     shake = contract.status.handshake
-    leave = None if shake is None else (shake.running, shake.free)
-    return Pair(extract(host, contract), cpu, leave)
+    if shake is not None:
+        for value in _constants(process) | _constants(cpu) | {shake.free}:
+            if value & ~0xFF == shake.offered:
+                raise ProcessError(
+                    f"{contract.path}: [status] handshake: {value:#x} in the status word is also "
+                    f"the offer to APIC id {value & 0xFF:#x}; give one of them another value."
+                )
+    for location in process.locations:
+        if location.word in MAIL and location.value is not None and location.value != location.word:
+            raise ProcessError(
+                f"{host.name}: {location.place}: something else than this attempt's "
+                f"{location.word} goes into the mailbox's word for it."
+            )
+    return Pair(process, cpu, None if shake is None else (shake.running, shake.free))
+
+
+def _constants(process: Process) -> set[int]:
+    """The values of the status word that a process writes or looks for."""
+    found: set[Value | None] = set()
+    for location in process.locations:
+        if location.word == "status":
+            found |= {location.value, location.expected}
+            found |= {value for edge in location.edges for value in (edge.when or ("", ()))[1]}
+    return {value for value in found if isinstance(value, int)}
 
 
 def _never_written(contract: Contract, cpu: Process) -> Iterator[tuple[str, int]]:

@@ -13,8 +13,10 @@ from capstone import CS_ARCH_X86, CS_MODE_64, Cs  # type: ignore[import-untyped]
 from harness.host.extract import extract
 from harness.host.minimise import minimise
 from harness.host.refusal import Refusal
+from harness.protocol.explore import Bounds, Explorer
 from models.process import Edge, Kind, Location, Process
 from tests.host.conftest import Change
+from tests.protocol.pairs import HARDENED
 from trampoline.contract import Contract, load_contract
 from trampoline.host_object import HOST_FOLDER, HostObject, load_host
 
@@ -233,3 +235,22 @@ def test_locations_that_become_one_keep_all_their_addresses() -> None:
     end = Location(Kind.RETURN, ())
     _, store, _ = minimise(Process("host", (first, *stores, end))).locations
     assert store.addresses == (8, 16)
+
+
+def test_what_a_condition_says_of_the_target_is_not_forgotten(changed: Change) -> None:
+    """A value that is looked at and dropped tells most small APIC ids from others; only of small
+    ones the owner is asked. Both ways must stay, and the second one breaks the protocol."""
+    look = "\thost->offer = STATUS_OFFERED + apic_id;\n"
+    again = (
+        "\t/* Also a CPU that has refused is still in the area: halted, on its tables. */\n"
+        "\thost->again = *status_word(area) != STATUS_FREE;\n"
+        "\tif (host->again && host->owner != host->offer"
+    )
+    differs = "\tif ((*(volatile u8 *)&host->taken[apic_id] & 7) != apic_id)\n\t\trelax();\n"
+    host = changed(
+        *("multikernel", "multikernel/kick.c"),
+        *(look + again, differs + look + again + " && apic_id < 8"),
+    )
+    process = extract(host, contract_of("multikernel"))
+    explorer = Explorer(process, HARDENED.cpu, HARDENED.leave, Bounds(attempts=2, strays=0))
+    assert "own_tables" in explorer.run(("own_tables",)).schedules

@@ -49,6 +49,17 @@ def test_a_mistake_in_the_source_is_quoted(changed: Change) -> None:
         changed("multikernel", "multikernel/kick.c", "u32 apic_id;\n\tint error;", "int error;")
 
 
+@pytest.mark.parametrize("value", ["", " = 1"], ids=["zero", "not zero"])
+def test_a_variable_of_the_hosts_own_is_refused(changed: Change, value: str) -> None:
+    """It would outlast a call where no proof looks for it."""
+    head = "int multikernel_wait(struct host *host)\n{\n"
+    with pytest.raises(HostError, match="has variables of its own"):
+        changed(
+            *("multikernel", "multikernel/kick.c", head),
+            f"static volatile int calls{value};\n\n{head}\tcalls++;\n",
+        )
+
+
 def test_a_folder_without_sources_is_named(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="holds no C source"):
         load_host(tmp_path)

@@ -77,6 +77,12 @@ def test_an_apic_id_beyond_the_table_is_refused(changed: Change) -> None:
         kick_obligations(host, contract_of("multikernel"))
 
 
+def test_sipis_without_init_are_refuted(changed: Change) -> None:
+    init = "int error = send_init(apic_id);"
+    host = changed("multikernel", "include/wake_up.h", init, "int error = 0;")
+    assert refuted(kick_obligations(host, contract_of("multikernel")), SENT)
+
+
 def test_one_sipi_alone_is_refuted(changed: Change) -> None:
     second = "\tif (!error)\n\t\terror = send_sipi(apic_id, base >> PAGE_SHIFT);\n\treturn error;"
     host = changed("multikernel", "include/wake_up.h", second, "\treturn error;")

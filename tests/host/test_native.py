@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.host import area, image, kicking
+from harness.host import area, image, kicking, waiting
 from harness.host.area import setup_obligations
 from harness.host.claims import UserMemory, decide_all, kick_obligations
 from harness.host.image import image_obligations
@@ -68,6 +68,7 @@ SEEN = {
     kicking.TYPE: "INIT was sent to start an image of type 0",
     kicking.TAKEN: "INIT was sent to APIC id 0x1 again, which had started another kernel",
     kicking.OFFERED: "the status word was 0x0 when INIT was sent, for whatever CPU comes",
+    waiting.UNDONE: "the wait returned 5, and a warm reset still leads to 0x90000",
 }
 
 
@@ -106,6 +107,7 @@ WITNESSES = {
     kicking.TYPE: SOUND | {"image_type": 0},
     kicking.TAKEN: SOUND,
     kicking.OFFERED: SOUND,
+    waiting.UNDONE: SOUND,
 }
 
 
@@ -128,14 +130,18 @@ MISTAKES = {
     image.SET_ASIDE: ("multikernel/load.c", "used_by_host(one->mem, one->memsz)", "0"),
     image.AREA: ("multikernel/load.c", "host->area.base, host->area.size)", "host->area.base, 0)"),
     kicking.TAKEN: ("multikernel/kick.c", "\tif (host->taken[apic_id])\n\t\tgoto out;\n", ""),
+    waiting.UNDONE: (
+        *("multikernel/kick.c", "\twarm_reset_undo();\n\tunlock(host);\n\treturn verdict;"),
+        "\tunlock(host);\n\treturn verdict;",
+    ),
 }
 
 
-@pytest.mark.parametrize("goal", [image.TYPE, image.DAMAGED, kicking.TAKEN])
+@pytest.mark.parametrize("goal", [image.TYPE, image.DAMAGED, kicking.TAKEN, waiting.UNDONE])
 def test_a_mistake_in_the_hardened_host_is_found_and_seen(goal: str, changed: Change) -> None:
     host = changed("multikernel", *MISTAKES[goal])
     obligations = image_obligations(host)
-    if goal == kicking.TAKEN:
+    if goal in (kicking.TAKEN, waiting.UNDONE):
         obligations = list(kick_obligations(host, contract_of("multikernel")))
     replay = found(host, obligations)[goal].replay
     assert replay.evidence is Evidence.CONFIRMED

@@ -42,7 +42,7 @@ HOST = process(
     "host",
     at(Kind.BEGIN),
     at(Kind.EXCHANGE, "status", HELD, edges=(Edge(2),)),
-    at(Kind.LOAD, "status", edges=(to(3, ANSWERED), other(2, ANSWERED), Edge(4))),
+    at(Kind.LOAD, "status", edges=(to(3, ANSWERED), other(2, ANSWERED), other(4, ANSWERED))),
     at(Kind.CONCLUDE, value="running", edges=(Edge(6),)),
     at(Kind.COMPARE_EXCHANGE, "status", 0, "offer", (to(5, "offer"), other(2, "offer"))),
     at(Kind.CONCLUDE, value="not responding", edges=(Edge(6),)),

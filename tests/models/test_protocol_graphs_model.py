@@ -55,6 +55,11 @@ NO_LIMIT_MET = rows(
     ("another CPU's offer fits no edge", False, {"status": -2}, {"at": CLAIMS_AREA}),
 )
 
+DEAF = process(
+    "host",
+    at(Kind.LOAD, "status", edges=(to(1, 5), Edge(0))),
+    Location(Kind.RETURN, ()),
+)
 TWO_ANSWERS = process(
     "host",
     at(Kind.LOAD, "status", edges=(to(2, 5, 6), other(1, 5, 6))),
@@ -98,7 +103,8 @@ ENDLESS = process(
 GRAPHS = (
     Row("the host waits where it can come back to", lambda m: m.wait_loop(HOST), {2, 4}),
     Row("who calls again does not wait", lambda m: m.wait_loop(STORES), set()),
-    Row("time-outs aside, one word ends the wait", lambda m: m.answers(HOST), {ANSWERED}),
+    Row("one word ends the wait", lambda m: m.answers(HOST), {ANSWERED}),
+    Row("no word ends a wait that may go on all the same", lambda m: m.answers(DEAF), set()),
     Row("each of several words ends it", lambda m: m.answers(TWO_ANSWERS), {5, 6}),
     Row("words that end it only one by one do not count", lambda m: m.answers(APART), set()),
     Row("what owner says does not count", lambda m: m.answers(OWNERS), {5}),

@@ -5,8 +5,8 @@
 
 pair_mutants.toml has each access to a word of the protocol, each check of what was read, each lock
 prefix, each fence and each message of host and trampoline once. What turns none of the six verdicts
-is shown to the other claims on a kick, or on a trampoline; and what turns none of these either has
-to say why there (`survives`).
+is shown to the other claims on kick and wait, or on a trampoline; and what turns none of these
+either has to say why there (`survives`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.host.area import setup_obligations
+from harness.host.claims import kick_obligations
 from harness.host.extract import extract
-from harness.host.kicking import kick_obligations
 from harness.host.refusal import Refusal
 from harness.protocol import follow, verdict
 from harness.protocol.assembled import Assembled, assemble
@@ -159,7 +159,7 @@ def refuted(pair: Pair, properties: Sequence[str] = PROPERTIES) -> str:
 
 
 def elsewhere(mutant: Mutant, folder: Path) -> str:
-    """What turns among the other claims: on the kick, or on the trampoline."""
+    """What turns among the other claims: on kick and wait, or on the trampoline."""
     contract = shipped().contract
     if mutant.file != SOURCE:
         host = load_host(folder / "multikernel")

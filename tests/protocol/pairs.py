@@ -136,7 +136,7 @@ def hardened_host(
                 ("running", ("is", ran)),
                 ("refused", ("is", REFUSED)),
                 (f"wait {name}", ("is not", (*ran, *REFUSED))),
-                (f"time-out {name}", None),
+                (f"time-out {name}", ("is not", (*ran, *REFUSED))),
             ),
         )  # fmt: skip
         host.at(f"time-out {name}")
