@@ -13,10 +13,13 @@ from harness.host.machine import Machine, State, Stop, to_z3
 from harness.host.memory import fill, member
 from harness.host.objects import kept
 from harness.solve.obligation import Obligation
+from trampoline.contract import Contract
 from trampoline.host_object import HostObject
+from trampoline.image import load_image
 
 HOST, TRAMPOLINE, AREA = 0x1_0000_0000, 0x1_2000_0000, 0x1_3000_0000
 RESERVED = "exactly the area is reserved"
+FREE = "the status word says that the area is free"
 _STATUS = 0x40  # where the status word is put; the code must not care
 _PAGE = 0x1000
 
@@ -29,14 +32,15 @@ class _Path:
     did: tuple[tuple[str, tuple[z3.BitVecRef, ...]], ...] = ()
 
 
-def setup_obligations(host: HostObject) -> list[Obligation]:
+def setup_obligations(host: HostObject, contract: Contract) -> list[Obligation]:
     """For every size of the image below 1 MiB, and every answer of the platform. Raises Refusal."""
-    return _Setup(host).obligations()
+    return _Setup(host, contract).obligations()
 
 
 class _Setup:
-    def __init__(self, host: HostObject) -> None:
+    def __init__(self, host: HostObject, contract: Contract) -> None:
         self._host = host
+        self._contract = contract
         # The area is memory of others: only the copy and the status word may touch it.
         self._machine = Machine(host, watched=[(AREA, 0x10_0000)])
         self._size = claripy.BVS("size", 64, explicit_name=True)
@@ -129,7 +133,21 @@ class _Setup:
                 self._start, path.state, (area_at, area_size), (AREA + _STATUS, 4)
             ),
         }
+        if (handshake := self._contract.status.handshake) is not None:
+            goals[FREE] = self._status_at_the_end(path) == handshake.free
         return goals
+
+    def _status_at_the_end(self, path: _Path) -> z3.BitVecRef:
+        """The status word: as last stored; as the image has it, if that is copied later."""
+        image = load_image(self._contract)
+        start = image.symbols[self._contract.status.word]
+        word = z3.BitVec("status_before", 32)
+        for name, arguments in path.did:
+            if name == "movsb":
+                word = z3.BitVecVal(int.from_bytes(image.data[start : start + 4], "little"), 32)
+            elif name == "status":
+                (word,) = arguments
+        return word
 
     def _once(self, path: _Path, name: str, *expected: z3.BitVecRef) -> z3.BoolRef:
         """It was done once, with these arguments."""

@@ -16,6 +16,7 @@ from claripy.ast.bv import BV
 
 from harness.host import instructions
 from harness.host.instructions import CsInsn
+from harness.host.locking import Deed, Lock, Touch, note, note_try
 from harness.host.machine import Access, Machine, State, Stop, width
 from harness.host.memory import fill
 from models.process import Kind, Value
@@ -91,6 +92,7 @@ class Attempt:
         self._taken_at = range(HOST + taken, HOST + taken + taken_size)
         watched = [(AREA, self._size), (HOST + owner, owner_size), (HOST + taken, taken_size)]
         self.machine = Machine(self.host, watched)
+        self.lock = Lock(self.host, HOST)
         named = {name: _symbol(name, 64) for name in ("kernel", "boot_params", "base")}
         self.kernel, self.boot_params, self.base = named.values()
         self.apic_id, self.cpu = _symbol("apic_id", 32), _symbol("cpu", 32)
@@ -103,9 +105,10 @@ class Attempt:
             if name.startswith("STATUS_") and name != "STATUS_OFFERED"
         )
 
-    def begin(self) -> State:
-        """At the entry of kick; the area is set up, an image may be loaded."""
-        state = self.machine.call("multikernel_kick", HOST, self.cpu.zero_extend(32))
+    def begin(self, function: str = "multikernel_kick") -> State:
+        """At the entry of kick, or of another function of host and CPU; the area is set up, an
+        image may be loaded."""
+        state = self.machine.call(function, HOST, self.cpu.zero_extend(32))
         area_at, _ = self.host.structs["host"].members["area"]
         prepared = {
             ("host", HOST): {
@@ -128,6 +131,16 @@ class Attempt:
         state.solver.add(self.base & 0xFFF == 0, claripy.ULT(self.base, 0x10_0000))
         return state
 
+    @property
+    def area(self) -> tuple[int, int]:
+        """The area as the host sees it: address and size."""
+        return AREA, self._size
+
+    def member(self, name: str) -> tuple[int, int]:
+        """A member of the host's structure: address and size."""
+        offset, size = self.host.structs["host"].members[name]
+        return HOST + offset, size
+
     # What a stop means.
 
     def meaning(self, stop: Stop) -> tuple[Event, list[Outcome]]:
@@ -148,10 +161,7 @@ class Attempt:
         word = self._word(stop, access)
         if word is None:  # a lock, which others change as well
             assert stop.why == "locked"
-            anything = claripy.BVS("locked", access.size * 8)
-            self.machine.write(stop.state, access.address, access.size, anything)
-            event = replace(self._event(stop, Kind.FENCE), call="lock", result=anything)
-            return event, [(None, s) for s in self._go(stop.state)]
+            return self._try_lock(stop, access)
         if stop.why == "locked":
             return self._locked(stop, word)
         if access.stored:
@@ -161,6 +171,19 @@ class Attempt:
         if instructions.is_load(stop.instruction):
             return self._event(stop, Kind.LOAD, word), self._read(stop, word)
         raise self.machine.refuse(stop.state, f"changes {word.name} by a plain instruction")
+
+    def _try_lock(self, stop: Stop, access: Access) -> tuple[Event, list[Outcome]]:
+        state, place = stop.state, (access.address, access.size)
+        if place != self.lock.place:
+            raise self.machine.refuse(state, "a locked instruction on something else than the lock")
+        anything = claripy.BVS("locked", access.size * 8)
+        self.machine.write(state, *self.lock.place, anything)
+        event = replace(self._event(stop, Kind.FENCE), call="lock", result=anything)
+        outcomes: list[Outcome] = []
+        for after in self._go(state):
+            note_try(state, after, anything, self.machine.read(after, *self.lock.place))
+            outcomes.append((None, after))
+        return event, outcomes
 
     def is_private(self, stop: Stop) -> bool:
         """Whether nobody else can see what happens at a stop that is not a return."""
@@ -270,6 +293,7 @@ class Attempt:
         if access.stored:
             value = self._stored(state, instruction)
             self.machine.skip(state, instruction)
+            note(state, Touch(self._taken_at.start, 1, value))
             return Event(None, place, call="take", result=value, arguments=(index,)), [
                 (None, state)
             ]
@@ -348,6 +372,8 @@ class Attempt:
             raise self.machine.refuse(state, f"calls {name} in a kick or wait")
         if not self.machine.certain(state, claripy.And(claripy.true(), *demands)):
             raise self.machine.refuse(state, f"calls {name} for another CPU or place")
+        if kind is not None or name.startswith("warm_reset"):
+            note(state, Deed())
         self.machine.give_back(state, result)
         return Event(kind, place, call=name, result=value, address=address), [(None, state)]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The checks of one segment, of a pair, of a place and of the entry point, each proved by itself.
 
+The segments lie anywhere (anywhere.py), so no check depends on where they are, or on their order.
 Where a host lacks one of these functions there is nothing to prove of it, and nothing to rely on.
 """
 
@@ -10,8 +11,10 @@ from collections.abc import Callable
 
 import claripy
 import z3
+from claripy.ast.bv import BV
 
 from harness.host import objects
+from harness.host.anywhere import Anywhere
 from harness.host.machine import Machine, State, to_z3
 from harness.host.objects import AREA, ENTRY, HOST, IMAGE, ONE, OTHER, Objects, conditions, kept
 from harness.solve.obligation import Obligation
@@ -100,11 +103,14 @@ class _Check:
         self._name = name
         self._machine = Machine(host)
         places = Objects(host)
-        arguments = {
-            "check_segment": (places.address(0),),
-            "check_apart": (places.address(0), places.address(1)),
-            "check_place": (HOST, places.address(0)),
-            "begins_in": (IMAGE, places.address(0)),
+        one, other = objects.symbol("one_at"), objects.symbol("other_at")
+        shadows = {one: places.address(0), other: places.address(1)}
+        self._anywhere = Anywhere(self._machine, shadows, host.structs["segment"].size)
+        arguments: dict[str, tuple[int | BV, ...]] = {
+            "check_segment": (one,),
+            "check_apart": (one, other),
+            "check_place": (HOST, one),
+            "begins_in": (IMAGE, one),
         }
         self._start = self._machine.call(name, *arguments[name])
         places.put(self._machine, self._start)
@@ -126,6 +132,9 @@ class _Check:
                     byte = claripy.If(answer, claripy.BVV(1, 8), claripy.BVV(0, 8))
                     self._machine.give_back(here, byte)
                     waiting.append((here, z3.And(asked, about)))
+                    continue
+                if stop.why == "access":
+                    waiting += [(after, asked) for after in self._anywhere.go(stop)]
                     continue
                 if stop.why != "return":
                     raise self._machine.refuse(here, f"{stop.why} in {self._name}")

@@ -15,6 +15,7 @@ from harness.host.image import image_obligations
 from harness.host.kicking import Kick
 from harness.host.lists import list_obligations
 from harness.host.loading import segment_obligations
+from harness.host.release import release_obligations
 from harness.host.waiting import wait_obligations
 from harness.host.whole import whole_obligations
 from harness.solve.decide import decide
@@ -24,7 +25,9 @@ from trampoline.host_object import HostObject
 
 ASSUMPTIONS = (
     "The platform's functions do what platform.h says of them, and keep to the ABI.",
-    "Nobody else writes the host's memory or the image's list of segments meanwhile (its lock).",
+    "Whoever else writes the host's memory or an image's list of segments takes the lock as well.",
+    "Host, image and area lie apart from each other, from code and stack, and are put at one place "
+    "each; no result depends on where. (Of the segments in their checks this is proved.)",
     "DF is clear at a call, and the stack has room.",
 )
 """What is taken for granted, in words for reports."""
@@ -41,14 +44,14 @@ class UserMemory:
         return lambda address: unknown.get(address, 0)
 
 
-def load_obligations(host: HostObject) -> tuple[Obligation, ...]:
+def load_obligations(host: HostObject, contract: Contract) -> tuple[Obligation, ...]:
     """Claim 10: what a load puts into memory, what it checks before, and the area's set-up.
 
-    For images of any number of segments, and for segments of any place and size. Each loop is
-    proved by induction. Raises Refusal.
+    `contract`: of the trampoline that is put into the area. For images of any number of segments,
+    and for segments of any place and size. Each loop is proved by induction. Raises Refusal.
     """
     return (
-        *setup_obligations(host),
+        *setup_obligations(host, contract),
         *check_obligations(host),
         *list_obligations(host),
         *image_obligations(host),
@@ -58,12 +61,12 @@ def load_obligations(host: HostObject) -> tuple[Obligation, ...]:
 
 
 def kick_obligations(host: HostObject, contract: Contract) -> tuple[Obligation, ...]:
-    """What a kick returns, what stands before INIT and SIPI, and what the wait for it leaves.
+    """What a kick returns, what stands before INIT and SIPI, what its wait leaves, and a release.
 
-    `contract`: of the trampoline that it sends CPUs through. Raises Refusal.
+    `contract`: of the trampoline that they send CPUs through. Raises Refusal.
     """
     kick = Kick(host, contract)
-    return (*kick.obligations(), *wait_obligations(kick))
+    return (*kick.obligations(), *wait_obligations(kick), *release_obligations(host, contract))
 
 
 def decide_all(obligations: Iterable[Obligation]) -> list[tuple[Obligation, Result]]:

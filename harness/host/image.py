@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import claripy
 import z3
 
 from harness.host import objects
 from harness.host.lists import ABOUT, ENDS, ROOM, wide
+from harness.host.locking import ACTED, Lock, note_try
 from harness.host.machine import State, Stop, to_z3
 from harness.host.memory import member
 from harness.host.objects import COUNT, ENTERED, HOST, IMAGE, INDEX, OLD_IMAGE, Objects, kept
@@ -52,12 +54,14 @@ class _Image(Rounds):
     def __init__(self, host: HostObject) -> None:
         super().__init__(host)
         self._objects = Objects(host)
+        self._lock = Lock(host, HOST)
         self._most = host.constants["SEGMENTS_MAX"]
 
     def begin(self) -> State:
         """Whatever image is loaded already."""
         state = self.machine.call(self.function, HOST, IMAGE)
         self._objects.put(self.machine, state)
+        self._lock.observe(state)
         self._start = state.copy()
         return state
 
@@ -66,7 +70,7 @@ class _Image(Rounds):
         state = stop.state
         if stop.why != "locked":
             return super().event(stop, path)
-        lock = self._range("lock")
+        lock = self._lock.place
         if [(a.address, a.size) for a in stop.accesses] != [lock]:
             raise self.machine.refuse(state, "a locked instruction on something else than the lock")
         paths = []
@@ -75,6 +79,9 @@ class _Image(Rounds):
             self.machine.write(before, *lock, held)
             notes = path.notes if held else path.notes | {_FREE}
             for after in self.machine.execute(before):
+                note_try(
+                    before, after, claripy.BVV(held, lock[1] * 8), self.machine.read(after, *lock)
+                )
                 facts = (*path.facts, objects.entered())
                 paths.append(replace(path, state=after, notes=notes, facts=facts))
         return paths
@@ -104,6 +111,8 @@ class _Image(Rounds):
             goals[ROOM] = z3.ULT(index, self._most)
         if name == "check_entry":
             goals[ROOM] = z3.ULE(COUNT, self._most)
+        goals |= self._lock.goals(stop.state)
+        goals[ACTED] = self._lock.held(stop.state)
         if name == "load_segment" and path.call(name) is None:
             goals |= self._before_the_first_byte()
         return goals
@@ -162,10 +171,10 @@ class _Image(Rounds):
         )
         load = path.call("load_segment")
         untouched = z3.And(image == OLD_IMAGE, z3.BoolVal(load is None))
-        own = kept(self._start, state, self._range("lock"), self._range("image"))
+        own = kept(self._start, state, self._lock.place, self._range("image"))
         if _FREE not in path.notes:
             refused = z3.And(result == objects.error(self.host, "EBUSY"), lock == 1, untouched)
-            return {BUSY: refused, OWN: own}
+            return {BUSY: refused, OWN: own, **self._lock.goals(state)}
         # What is refused before any check is called is refused for its type.
         first = z3.And(result == objects.error(self.host, "EINVAL"), z3.Not(self._right_type()))
         if path.calls:
@@ -178,6 +187,7 @@ class _Image(Rounds):
             KEPT: z3.Implies(result == 0, image == IMAGE),
             DAMAGED: z3.Or(result == 0, image == 0, untouched),
             OWN: own,
+            **self._lock.goals(state),
         }
         if load is None:  # an image without segments
             goals |= {

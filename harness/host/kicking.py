@@ -14,6 +14,7 @@ import z3
 from harness.host.attempt import HOST, Attempt, Event
 from harness.host.machine import State, to_z3
 from harness.host.memory import member
+from harness.host.objects import kept
 from harness.solve.obligation import Obligation
 from models.process import Kind
 from trampoline.contract import Contract
@@ -26,8 +27,18 @@ TYPE = "only an image for a multikernel is started"
 TAKEN = "no CPU is started that already runs another kernel"
 VISIBLE = "the whole mailbox is visible before INIT"
 OFFERED = "the status word tells of the target before INIT"
+WARM_SET = "the warm-reset vector leads to the area before INIT"
 WARM_RESET = "the warm-reset vector is undone if the kick fails"
 UNLOCKED = "a failed kick leaves the lock free"
+KEPT = "a kick that returns 0 keeps the lock if and only if the wait for it gives it back"
+OWN = "only the lock, the host's notes on the target, status word and mailbox are written"
+NAMED = "no CPU is started that eight bits do not name"
+
+NOTES = ("offer", "owner", "again", "taken")
+"""Members of struct host for kick, wait and release."""
+ALL_CPUS = 0xFF
+"""The APIC id that means all CPUs; what lies above does not fit into eight bits (SDM vol. 3A,
+11.6.1 and 11.6.2.1)."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,20 @@ def kick_obligations(host: HostObject, contract: Contract) -> list[Obligation]:
     return Kick(host, contract).obligations()
 
 
+def follow(attempt: Attempt, begin: State) -> list[KickPath]:
+    """Every path from a function's entry to its end. Raises Refusal."""
+    ended, waiting = [], [KickPath(begin)]
+    while waiting:
+        path = waiting.pop()
+        for stop in attempt.machine.run(path.state):
+            if stop.why == "return":
+                ended.append(KickPath(stop.state, path.events))
+                continue
+            event, outcomes = attempt.meaning(stop)
+            waiting += [KickPath(after, (*path.events, event)) for _, after in outcomes]
+    return ended
+
+
 class Kick:
     """A host's kick, followed to its end. Raises Refusal.
 
@@ -77,7 +102,10 @@ class Kick:
     def __init__(self, host: HostObject, contract: Contract) -> None:
         self.attempt = Attempt(host, contract, by_value=False)
         self._constants = host.constants
-        self.paths = self._follow()
+        self.start = self.attempt.begin()
+        self.attempt.lock.observe(self.start, self.attempt.area)
+        self.paths = follow(self.attempt, self.start.copy())
+        self._gives_back = any(self._wait_gives_back(path) for path in self._worked()[:1])
 
     def obligations(self) -> list[Obligation]:
         """One for each path and goal."""
@@ -88,19 +116,6 @@ class Kick:
             for name, goal in self.goals(path).items()
         ]
 
-    def _follow(self) -> list[KickPath]:
-        begin = self.attempt.begin()
-        ended, waiting = [], [KickPath(begin)]
-        while waiting:
-            path = waiting.pop()
-            for stop in self.attempt.machine.run(path.state):
-                if stop.why == "return":
-                    ended.append(KickPath(stop.state, path.events))
-                    continue
-                event, outcomes = self.attempt.meaning(stop)
-                waiting += [KickPath(after, (*path.events, event)) for _, after in outcomes]
-        return ended
-
     def goals(self, path: KickPath) -> dict[str, z3.BoolRef]:
         """What must hold at the end of a path."""
         goals = {
@@ -108,15 +123,21 @@ class Kick:
             SENT: self._sent(path),
             UNLOCKED: self._unlocked(path),
             WARM_RESET: self._warm_reset(path),
+            OWN: kept(self.start, path.state, *self.own()),
+            **self.attempt.lock.goals(path.state),
         }
         if path.sent():
             goals |= {
+                WARM_SET: z3.BoolVal(self._warm_set(path)),
+                KEPT: self._kept(path),
                 CHECKED: z3.And(*(z3.Not(bad) for bad, _ in self._described(path))),
                 TYPE: to_z3(self.attempt.type) == self._constants["TYPE_MULTIKERNEL"],
                 TAKEN: self._not_taken(path),
                 VISIBLE: z3.BoolVal(self._mail_visible(path)),
                 OFFERED: z3.BoolVal(self._offered(path)),
             }
+            if self.attempt.contract.status.handshake is not None:  # it offers to eight bits
+                goals[NAMED] = z3.ULT(to_z3(self.attempt.apic_id), ALL_CPUS)
         return goals
 
     def _error(self, name: str) -> z3.BitVecRef:
@@ -207,6 +228,48 @@ class Kick:
         struct = self.attempt.host.structs["host"]
         now = member(self.attempt.machine, path.state, struct, HOST, "lock")
         return z3.Or(lock != 0, self._returned(path) == 0, to_z3(now) == 0)
+
+    def _kept(self, path: KickPath) -> z3.BoolRef:
+        held = self.attempt.lock.held(path.state)
+        return z3.Implies(self._returned(path) == 0, held == self._gives_back)
+
+    def _worked(self) -> list[KickPath]:
+        """The paths that may return 0."""
+        feasible = self.attempt.machine.feasible
+        return [p for p in self.paths if feasible(p.state, p.state.regs.rax[31:0] == 0)]
+
+    def _wait_gives_back(self, path: KickPath) -> bool:
+        """Whether a wait after this path is seen to leave a lock free that was not.
+
+        One wait is enough, so each stop is passed once; that all waits do it is for waiting.py.
+        """
+        machine, lock = self.attempt.machine, self.attempt.lock.place
+        state = path.state.copy()
+        state.solver.add(state.regs.rax[31:0] == 0)
+        machine.enter(state, "multikernel_wait", HOST)
+        machine.write(state, *lock, 1)
+        waiting, passed = [state], set()
+        while waiting:
+            for stop in machine.run(waiting.pop()):
+                here = stop.state
+                if stop.why == "return":
+                    if machine.only_value(here, machine.read(here, *lock)) == 0:
+                        return True
+                elif (address := machine.address(here)) not in passed:
+                    passed.add(address)
+                    waiting += [after for _, after in self.attempt.meaning(stop)[1]]
+        return False
+
+    def own(self) -> list[tuple[int, int]]:
+        """What kick and wait may write, beside their stack: (address, size)."""
+        words = [(word.address, word.size) for word in self.attempt.words]
+        notes = [self.attempt.member(name) for name in NOTES]
+        return [self.attempt.lock.place, *notes, *words]
+
+    def _warm_set(self, path: KickPath) -> bool:
+        """`Attempt` refuses any other place than the area's base."""
+        calls = [e.call for e in path.before_messages() if e.call.startswith("warm_reset")]
+        return calls[-1:] == ["warm_reset_set"]
 
     def _warm_reset(self, path: KickPath) -> z3.BoolRef:
         calls = [e.call for e in path.events if e.call.startswith("warm_reset")]

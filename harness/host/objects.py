@@ -157,10 +157,15 @@ def kept(start: State, end: State, *writable: tuple[int, int]) -> z3.BoolRef:
     stack and the `writable` ranges (address, size) are written."""
     same: list[Bool] = [start.regs.get(r) == end.regs.get(r) for r in CALLEE_SAVED]
     same.append(start.regs.rsp + 8 == end.regs.rsp)
+    only = z3.BoolVal(writes_only(start, end, *writable))
+    return z3.And(only, *(to_z3(one) for one in same))
+
+
+def writes_only(start: State, end: State, *writable: tuple[int, int]) -> bool:
+    """Nothing but the stack below the entry's and the `writable` ranges was written."""
     top = start.regs.rsp.concrete_value
     allowed = ((top - STACK_BYTES, STACK_BYTES), *writable)
-    only = all(
+    return all(
         any(first <= address < first + size for first, size in allowed)
         for address in end.globals["written"]
     )
-    return z3.And(z3.BoolVal(only), *(to_z3(one) for one in same))

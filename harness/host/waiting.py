@@ -24,6 +24,7 @@ from harness.host.attempt import HOST, Event
 from harness.host.kicking import Kick
 from harness.host.machine import State, to_z3
 from harness.host.memory import member
+from harness.host.objects import writes_only
 from harness.host.same import generalise
 from harness.solve.obligation import Obligation
 
@@ -31,6 +32,8 @@ FREE = "a wait leaves the lock free"
 UNDONE = "the warm-reset vector is undone when a wait ends"
 MARKED = "a CPU is marked as taken if and only if the wait finds that its kernel runs"
 LOCKED = "a wait changes the vector and the marks under the lock only"
+
+OWN = "a wait, too, writes nothing but the lock, the host's notes, status word and mailbox"
 
 _STATES_MAX = 1_000
 
@@ -102,7 +105,9 @@ class _Wait:
             MARKED: marked,
             LOCKED: self._machine.read(end, _UNLOCKED, 1) == 0,
         }
-        return {name: to_z3(goal) for name, goal in goals.items()}
+        notes = (_NOTES, _UNLOCKED + 1 - _NOTES)
+        own = writes_only(self._kick.start, end, notes, *self._kick.own())
+        return {name: to_z3(goal) for name, goal in goals.items()} | {OWN: z3.BoolVal(own)}
 
     def story(self, end: State) -> str:
         """The verdict, in words."""

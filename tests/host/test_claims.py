@@ -15,7 +15,8 @@ from trampoline.host_object import HostObject
 
 
 def test_each_obligation_has_one_goal_and_a_name_of_its_own(hardened: HostObject) -> None:
-    load, kick = load_obligations(hardened), kick_obligations(hardened, contract_of("multikernel"))
+    contract = contract_of("multikernel")
+    load, kick = load_obligations(hardened, contract), kick_obligations(hardened, contract)
     names = [obligation.name for obligation in (*load, *kick)]
     assert len(set(names)) == len(names)
     for obligation in (*load, *kick):

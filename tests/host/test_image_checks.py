@@ -49,6 +49,12 @@ CHECK_MISTAKES = {
         *("include/host.h", "address - start < size", "address - start + 1 < size"),
         NO_COMMON_BYTE,
     ),
+    "a pair is compared in one order only": (
+        *("segment.c", "\treturn meet(one->mem, one->memsz, other->mem, other->memsz)"),
+        "\tif (one > other)\n\t\treturn 0;\n"
+        "\treturn meet(one->mem, one->memsz, other->mem, other->memsz)",
+        NO_COMMON_BYTE,
+    ),
     "an empty one meets": (
         *("include/host.h", "return size && other_size && (", "return ("),
         "refused only if they meet",
@@ -59,6 +65,11 @@ CHECK_MISTAKES = {
     ),
     "the area": (
         *("multikernel/load.c", "host->area.base, host->area.size)", "host->area.base, 1)"),
+        NO_BYTE_IN_AREA,
+    ),
+    "a place that is checked for some segments only": (
+        *("multikernel/load.c", "\tif (used_by_host(one->mem, one->memsz))"),
+        "\tif ((u64)one & 0x100)\n\t\treturn 0;\n\tif (used_by_host(one->mem, one->memsz))",
         NO_BYTE_IN_AREA,
     ),
     "one byte is asked about": (

@@ -7,7 +7,10 @@ import pytest
 
 from harness.host.kicking import (
     CHECKED,
+    KEPT,
+    NAMED,
     OFFERED,
+    OWN,
     RESULT,
     SENT,
     TAKEN,
@@ -15,8 +18,10 @@ from harness.host.kicking import (
     UNLOCKED,
     VISIBLE,
     WARM_RESET,
+    WARM_SET,
     kick_obligations,
 )
+from harness.host.locking import ACTED, GIVEN_BACK, GUARDED, TAKEN_ONCE
 from harness.host.refusal import Refusal
 from harness.solve.obligation import Verdict
 from tests.host.conftest import Change
@@ -28,7 +33,8 @@ from trampoline.host_object import HostObject
 def test_the_hardened_kick_is_proved(hardened: HostObject) -> None:
     found = verdicts(kick_obligations(hardened, contract_of("multikernel")))
     expected = (RESULT, SENT, CHECKED, TYPE, TAKEN, VISIBLE, OFFERED, WARM_RESET, UNLOCKED)
-    assert found == dict.fromkeys(expected, Verdict.PROVED)
+    lock = (WARM_SET, KEPT, OWN, NAMED, TAKEN_ONCE, GUARDED, ACTED, GIVEN_BACK)
+    assert found == dict.fromkeys((*expected, *lock), Verdict.PROVED)
 
 
 def test_the_rfcs_kick_misses_checks_and_touches_the_word_too_late(rfc: HostObject) -> None:

@@ -43,7 +43,7 @@ def of_the_rfc(rfc: HostObject) -> dict[str, Refutation]:
     return found(
         rfc,
         [
-            *setup_obligations(rfc),
+            *setup_obligations(rfc, contract_of("multikernel_rfc")),
             *image_obligations(rfc),
             *kick_obligations(rfc, contract_of("multikernel_rfc")),
         ],

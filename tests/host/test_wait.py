@@ -8,14 +8,14 @@ import pytest
 from harness.host import waiting
 from harness.host.kicking import Kick
 from harness.host.refusal import Refusal
-from harness.host.waiting import FREE, LOCKED, MARKED, UNDONE, wait_obligations
+from harness.host.waiting import FREE, LOCKED, MARKED, OWN, UNDONE, wait_obligations
 from harness.solve.obligation import Obligation, Verdict
 from tests.host.conftest import Change
 from tests.host.judge import not_proved, verdicts
 from tests.host.test_extract import contract_of
 from trampoline.host_object import HostObject
 
-GOALS = (FREE, UNDONE, MARKED, LOCKED)
+GOALS = (FREE, UNDONE, MARKED, LOCKED, OWN)
 
 
 def of(host: HostObject) -> list[Obligation]:
@@ -52,6 +52,7 @@ MISTAKES = {
     "CPU 7 is marked, too": (UNLOCK, "\thost->taken[7] = verdict;\n" + UNLOCK, MARKED),
     "the warm-reset vector stays": (UNDO, UNLOCK, UNDONE),
     "the lock stays": (UNLOCK, "\treturn verdict;", FREE),
+    "the area is forgotten": (UNLOCK, "\thost->area.size = 0;\n" + UNLOCK, OWN),
     "the lock is freed too early": (
         *(UNDO, "\tunlock(host);\n\twarm_reset_undo();\n\treturn verdict;"),
         LOCKED,

@@ -163,7 +163,7 @@ def elsewhere(mutant: Mutant, folder: Path) -> str:
     contract = shipped().contract
     if mutant.file != SOURCE:
         host = load_host(folder / "multikernel")
-        found = not_proved([*kick_obligations(host, contract), *setup_obligations(host)])
+        found = not_proved([*kick_obligations(host, contract), *setup_obligations(host, contract)])
         return "; ".join(f"{goal}: {one}" for goal, one in found.items())
     edited = load_contract(folder / "contract.toml")
     claim, what, reason = first_turned(edited, load_image(edited))
