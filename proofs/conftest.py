@@ -14,6 +14,7 @@ from rich.console import Console
 from harness.record import ClaimRecord
 from harness.replay.evidence import Machines
 from harness.x86.execute import execute
+from proofs import interrupt
 from proofs.pair import PairCourt
 from proofs.prove import Court, Prove, accept
 from proofs.subject import Subject
@@ -56,6 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load every contract and image first: a mistake in one ends the run in one sentence."""
+    interrupt.install()
     loaded: dict[str, tuple[Contract, Image]] = {}
     paths = [*sorted(SHIPPED.glob("*/contract.toml")), *config.getoption("--trampoline")]
     try:

@@ -24,7 +24,6 @@ from harness.record import (
     EventRecord,
     Evidence,
     GoalRecord,
-    ObligationRecord,
     ReplayRecord,
     SamplesRecord,
     ScheduleRecord,
@@ -37,6 +36,7 @@ from harness.solve.obligation import Obligation, Verdict, worst
 from models.protocol import ASSUMPTIONS, Pair
 from models.protocol_claims import Claim
 from proofs.golden import golden
+from proofs.prove import recorded
 from proofs.subject import Subject as Trampoline
 from trampoline.contract import Contract
 from trampoline.errors import UserError
@@ -147,16 +147,7 @@ class PairCourt:
         return record(
             verdict,
             "" if verdict is Verdict.PROVED else failed[0],
-            obligations=tuple(
-                ObligationRecord(
-                    name=r.obligation,
-                    verdict=r.verdict,
-                    seconds=r.seconds,
-                    rlimit=r.rlimit,
-                    reason=r.reason,
-                )
-                for _, r in judged
-            ),
+            obligations=tuple(recorded(result) for _, result in judged),
             goals=tuple(
                 GoalRecord(goal=one.goal, inputs=one.inputs, replay=one.replay) for one in shown
             ),

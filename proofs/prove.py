@@ -200,16 +200,7 @@ class Court:
             reason="" if verdict is Verdict.PROVED else "; ".join(reasons),
             seconds=seconds,
             assumptions=(*(sentence for sentence, _ in subject.run.assumptions), *promises),
-            obligations=tuple(
-                ObligationRecord(
-                    name=r.obligation,
-                    verdict=r.verdict,
-                    seconds=r.seconds,
-                    rlimit=r.rlimit,
-                    reason=r.reason,
-                )
-                for r in results
-            ),
+            obligations=tuple(map(recorded, results)),
             witness=witness,
             samples=samples,
             safe_set=safe,
@@ -234,6 +225,17 @@ class Prove:
         record = self._court.judge(claim, self._sentence, obligations, gaps)
         self._keep(record)
         accept(record)
+
+
+def recorded(result: Result) -> ObligationRecord:
+    """An obligation's verdict for the report."""
+    return ObligationRecord(
+        name=result.obligation,
+        verdict=result.verdict,
+        seconds=result.seconds,
+        rlimit=result.rlimit,
+        reason=result.reason,
+    )
 
 
 def accept(record: ClaimRecord) -> None:

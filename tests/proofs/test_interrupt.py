@@ -7,10 +7,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-from tests.proofs.conftest import PROOFS
+from tests.proofs.conftest import PROOFS, ROOT
 from tests.proofs.variants import TINY
 from tests.qemu.jobs import qemu_children
 
@@ -56,3 +57,23 @@ def test_ctrl_c_leaves_nothing_behind(checkout: Path, tmp_path: Path, needs_qemu
         if path.suffix == ".json":
             json.loads(path.read_text())
     assert [path for path in tmp_path.iterdir() if path.name.startswith("trampoline-")] == []
+
+
+def test_ctrl_c_inside_a_destructor_is_not_lost() -> None:
+    """Python drops an exception that a destructor raises."""
+    lines = (
+        "import signal, time",
+        "from proofs import interrupt",
+        "interrupt.install()",
+        "class Term:",
+        "    def __del__(self):",
+        "        signal.raise_signal(signal.SIGINT)",
+        "Term()",
+        "time.sleep(10)",
+    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in done.stderr
