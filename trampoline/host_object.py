@@ -30,7 +30,6 @@ from trampoline.elf_structs import Struct, read_structs
 from trampoline.errors import UserError
 
 HOST_FOLDER = Path(__file__).parent / "host"
-HOSTS = ("multikernel_rfc", "multikernel")
 
 FUNCTIONS = (
     *("multikernel_setup", "multikernel_load", "multikernel_kick", "multikernel_wait"),

@@ -31,14 +31,17 @@ def identity(machine: Machine, state: State, shared: Iterable[tuple[int, int]]) 
     locations, and is still exact.)
     """
     registers, memory = _parts(machine, state, shared)
-    return _identity(state, registers, memory)
+    conditions = _conditions_on((*registers.values(), *memory.values()), state)
+    return _identity(state, registers, memory, conditions)
 
 
 def _identity(
-    state: State, registers: Mapping[str, BV], memory: Mapping[tuple[int, int], BV]
+    state: State,
+    registers: Mapping[str, BV],
+    memory: Mapping[tuple[int, int], BV],
+    conditions: Iterable[Bool],
 ) -> Hashable:
     parts = [*registers.values(), *memory.values()]
-    conditions = _conditions_on(parts, state)
     renamed: dict[int, Base] = {}
     shapes = [_shape(part, renamed) for part in (*parts, *conditions)]
     return (
@@ -63,7 +66,7 @@ def generalise(machine: Machine, state: State, shared: Iterable[tuple[int, int]]
         machine.write(state, start, size, value)
     conditions = _conditions_on((*registers.values(), *memory.values()), state)
     state.solver.reload_solver(conditions)
-    return _identity(state, registers, memory)
+    return _identity(state, registers, memory, conditions)
 
 
 def _parts(

@@ -10,10 +10,10 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
 from harness.schedule.build import build
-from trampoline.host_object import HOST_FOLDER, HOSTS, load_host
+from trampoline.host_object import HOST_FOLDER, load_host
 
 
-@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("name", ["multikernel_rfc", "multikernel"])
 def test_guest_holds_the_hosts_code_as_it_is_but_for_its_relocations(name: str) -> None:
     host = load_host(HOST_FOLDER / name)
     relocations = ELFFile(BytesIO(host.elf)).get_section_by_name(".rela.text")
