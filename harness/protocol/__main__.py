@@ -39,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write and decision.invariant is not None:
         text = assembled.text(decision.invariant)
         if not assembled.kept.exists() or assembled.kept.read_bytes() != text.encode():
-            assembled.kept.write_text(text, encoding="utf-8")
+            try:
+                assembled.kept.write_text(text, encoding="utf-8")
+            except OSError as error:
+                print(f"{assembled.kept}: cannot be written ({error.strerror}).", file=sys.stderr)
+                return 1
             print(f"written: {assembled.kept}")
     elif decision.not_kept:
         print(decision.not_kept, file=sys.stderr)

@@ -75,7 +75,10 @@ def of(
 
 
 def write(path: Path, schedule: SavedSchedule, pair: Pair) -> None:
-    """Write it, one event a line, with the place in the code beside each."""
+    """Write it, one event a line, with the place in the code beside each. The folder is made.
+
+    Raises ScheduleError.
+    """
     processes = {"host": pair.host}
     attempts: list[dict[str, object]] = [
         {
@@ -101,7 +104,13 @@ def write(path: Path, schedule: SavedSchedule, pair: Pair) -> None:
     }
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
     lines += [f'  "attempts": {_rows(attempts)},', f'  "events": {_rows(events)}']
-    path.write_text("\n".join(["{", *lines, "}", ""]))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(["{", *lines, "}", ""]))
+    except OSError as error:
+        raise ScheduleError(
+            f"{path}: cannot be written ({error.strerror}); name a folder that can be."
+        ) from None
 
 
 def _rows(rows: list[dict[str, object]]) -> str:

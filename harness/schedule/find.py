@@ -24,25 +24,28 @@ def saved(subject: Subject, breaks: str, schedule: Schedule) -> file.SavedSchedu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 1, with one sentence, for a pair that there is not."""
+    """Exit code 1, with one sentence, for a pair that there is not, or a folder of no use."""
     parser = ArgumentParser(prog="python -m harness.schedule.find", description=__doc__)
     parser.add_argument("pair", help="a shipped trampoline, which has a host of the same name")
     parser.add_argument("folder", type=Path)
     given = parser.parse_args(arguments)
     try:
-        subject = load_subject(given.pair)
+        _find(given.pair, given.folder)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    given.folder.mkdir(parents=True, exist_ok=True)
+    return 0
+
+
+def _find(pair: str, folder: Path) -> None:
+    subject = load_subject(pair)
     for name, schedule in search(subject.pair).items():
         if schedule.not_replayable:
             print(f"{name}: NOT REPLAYABLE ({schedule.not_replayable})")
             continue
-        path = given.folder / f"{re.sub('[^a-z]+', '_', name.lower())}.json"
+        path = folder / f"{re.sub('[^a-z]+', '_', name.lower())}.json"
         file.write(path, saved(subject, name, schedule), subject.pair)
         print(f"{name}: {len(schedule.events)} events, {path}")
-    return 0
 
 
 if __name__ == "__main__":

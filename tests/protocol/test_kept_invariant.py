@@ -102,6 +102,19 @@ def test_command_tells_and_writes(pair, monkeypatch, capsys):
     assert "written" not in capsys.readouterr().out
 
 
+def test_file_that_cannot_be_written_is_one_sentence(pair, monkeypatch, capsys):
+    def fail(path: Path, text: str, encoding: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    shutil.copy(KEPT, pair.kept)
+    monkeypatch.setattr(command, "assemble", lambda contract: pair)
+    monkeypatch.setattr(command, "decide", lambda pair: decide(pair, searches=()))
+    monkeypatch.setattr(Path, "write_text", fail)
+    assert command.main([str(pair.contract.path), "--write"]) == 1
+    said = capsys.readouterr().err
+    assert said == f"{pair.kept}: cannot be written (No space left on device).\n"
+
+
 def test_trampoline_without_a_host_is_one_sentence(tmp_path, capsys):
     contract = tmp_path / "contract.toml"
     text = (MULTIKERNEL / "contract.toml").read_text()

@@ -144,3 +144,11 @@ def test_qemu_ends_with_the_machine(needs_qemu: None, path: Path) -> None:
     before = qemu_children(getpid())
     main([str(path), "--repeat", "1"])
     assert qemu_children(getpid()) == before
+
+
+def test_folder_that_cannot_be_written_is_one_sentence(
+    rfc: Subject, schedules: dict[str, Schedule]
+) -> None:
+    target = Path("/proc/nowhere/schedule.json")
+    with pytest.raises(file.ScheduleError, match=r"cannot be written \(No such file or directory"):
+        file.write(target, saved(rfc, NAME, schedules[NAME]), rfc.pair)
