@@ -47,25 +47,40 @@ class HandOff:
 
 
 def conditions(
-    handoff: HandOff, kernel: z3.BitVecRef, boot_params: z3.BitVecRef
+    handoff: HandOff, kernel: z3.BitVecRef, boot_params: z3.BitVecRef | None
 ) -> dict[str, z3.BoolRef]:
     """Each demand of the protocol as a sentence, and when it holds.
 
-    `kernel`, `boot_params`: 64 bits, physical addresses of the entry and of the zero page.
+    `kernel`, `boot_params`: 64 bits, physical addresses of the entry and of the zero page, if the
+    kernel is to find one.
     """
-    segments = handoff.segments
-    cs = segments["cs"]
-    data = [segments[name] for name in ("ds", "es", "ss")]
+    return {**in_64_bit_mode(handoff, kernel, boot_params), **boot_segments(handoff)}
+
+
+def in_64_bit_mode(
+    handoff: HandOff, kernel: z3.BitVecRef, boot_params: z3.BitVecRef | None
+) -> dict[str, z3.BoolRef]:
+    """What any 64-bit kernel demands: where it is entered, the mode, paging, interrupts."""
+    cs = handoff.segments["cs"]
     in_64bit_mode = z3.And(
         any_of(handoff.cr0, CR0_PE), any_of(handoff.efer, EFER_LMA), cs.long, z3.Not(cs.big)
     )
     paging = z3.And(any_of(handoff.cr0, CR0_PG), any_of(handoff.cr4, CR4_PAE))
-    return {
-        "RIP holds the kernel's physical address": handoff.rip == kernel,
-        "RSI holds the physical address of boot_params": handoff.rsi == boot_params,
+    found = {"RIP holds the kernel's physical address": handoff.rip == kernel}
+    if boot_params is not None:
+        found["RSI holds the physical address of boot_params"] = handoff.rsi == boot_params
+    return found | {
         "the CPU is in 64-bit mode (EFER.LMA and CS.L)": in_64bit_mode,
         "paging is on": paging,
         "interrupts are off": z3.Not(any_of(handoff.rflags, RFLAGS_IF)),
+    }
+
+
+def boot_segments(handoff: HandOff) -> dict[str, z3.BoolRef]:
+    """What the boot protocol demands of segment registers and GDT."""
+    cs = handoff.segments["cs"]
+    data = [handoff.segments[name] for name in ("ds", "es", "ss")]
+    return {
         "the CS selector is __BOOT_CS (0x10)": cs.selector == BOOT_CS,
         "the DS, ES and SS selectors are __BOOT_DS (0x18)": z3.And(
             *(segment.selector == BOOT_DS for segment in data)

@@ -76,12 +76,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each claim is asked of each trampoline; those on a pair where there is a host."""
+    """Each claim is asked of the trampolines whose contracts have the parts that it speaks of."""
     if "court" in metafunc.fixturenames:
-        loaded = metafunc.config.stash[_loaded]
-        names = list(loaded)
-        if "pair" in metafunc.fixturenames:
-            names = [name for name, (contract, _) in loaded.items() if contract.host is not None]
+        claim = metafunc.function.__name__.removeprefix("test_")
+        names = [
+            name
+            for name, (contract, _) in metafunc.config.stash[_loaded].items()
+            if claim in contract.claims or ("pair" in metafunc.fixturenames and contract.host)
+        ]
         metafunc.parametrize("court", names, indirect=True, scope="session")
 
 

@@ -8,7 +8,7 @@ import z3
 
 from harness.x86.run import Access, EndKind, PathEnd
 from proofs.subject import Subject
-from trampoline.contract import Handshake
+from trampoline.sections import Handshake
 
 
 def locked(end: PathEnd) -> list[Access]:
@@ -23,7 +23,7 @@ def lost(end: PathEnd) -> z3.BoolRef:
 
 def goals(subject: Subject, end: PathEnd, shake: Handshake) -> dict[str, z3.BoolRef]:
     """What the handshake demands of a path, each as a sentence."""
-    own, status = locked(end), subject.contract.status
+    own, status = locked(end), subject.status
     if not 1 <= len(own) <= 2:
         return {"there is a claim, then at most one end of the start": z3.BoolVal(False)}
     to_me = shake.offered + z3.ZeroExt(24, subject.run.features.apic_id)

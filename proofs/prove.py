@@ -120,7 +120,8 @@ class Court:
         return {
             "kernel_phys_addr": 16 * MIB,
             "boot_params_phys_addr": 0x20000,
-            "kernel_size": min(16 * MIB, self.subject.contract.kernel.size_max),
+            "kernel_size": min(16 * MIB, self.subject.contract.kernel.size_max or 16 * MIB),
+            **{word.symbol: word.must for word in self.subject.contract.word},
             VECTOR: min(max(DEFAULT_BASE, low), high) >> 12,
             "maxphyaddr": self._phys_bits,
             **QEMU_CPU,

@@ -44,11 +44,15 @@ def coordinates(
 ) -> list[Coordinate]:
     """Plain inputs first, then what is made of them. `symbols` are all those of the claim."""
     found = list(_cpu(symbols, inputs))
-    kernel, boot_params = _ranges(subject)
-    for memory in (kernel, boot_params):
+    kernel, *others = _ranges(subject)
+    for memory in (kernel, *others):
         if str(memory.first) in inputs:
             found.append(Coordinate(str(memory.first), memory.first))
-    if {str(SIZE), str(boot_params.first)} <= inputs and str(OFFSET) not in symbols:
+    if (
+        str(SIZE) in inputs
+        and str(OFFSET) not in symbols
+        and any(str(other.first) in inputs for other in others)
+    ):
         # The claim speaks of ranges, not of single bytes in them: what matters is what they meet.
         return [*found, *_meetings(subject)]
     if "maxphyaddr" in inputs:
@@ -67,8 +71,9 @@ def coordinates(
         found.append(Coordinate("the kernel's last byte", kernel.last))
         crossed = _gib(kernel.last) - _gib(kernel.first)
         found.append(Coordinate("GiB lines that the kernel crosses", crossed, decimal=True))
-    if {str(kernel.first), str(boot_params.first)} <= inputs:
-        found += _both(kernel, boot_params)
+    for other in others:
+        if {str(kernel.first), str(other.first)} <= inputs:
+            found += _both(kernel, other)
     return found
 
 
@@ -76,13 +81,14 @@ def landmarks(
     subject: Subject, symbols: Mapping[str, z3.ExprRef], inputs: set[str]
 ) -> dict[str, list[z3.ExprRef]]:
     """Where in a range, in the address space or in a loop a failure is likely to be."""
-    kernel, size = subject.kernel, z3.BitVecVal(subject.contract.boot_params.size - 1, 64)
+    kernel, *others = _ranges(subject)
     found: dict[str, list[z3.ExprRef]] = {
-        str(OFFSET): [SIZE - 1, size],
+        str(OFFSET): [SIZE - 1, *(z3.simplify(other.size - 1) for other in others)],
         "linear_address": [
-            _behind_the_pdpt(kernel) << LARGE_PAGE_SHIFT, kernel, subject.boot_params, subject.base,
+            _behind_the_pdpt(kernel.first) << LARGE_PAGE_SHIFT, kernel.first,
+            *(other.first for other in others), subject.base,
         ],
-        INDEX: [*(_first_met(subject) if str(SIZE) in inputs else []), _gib(kernel)],
+        INDEX: [*(_first_met(subject) if str(SIZE) in inputs else []), _gib(kernel.first)],
     }  # fmt: skip
     return {
         name: [term for term in terms if variables(term).keys() <= inputs]
@@ -153,11 +159,12 @@ def _first_met(subject: Subject) -> list[z3.BitVecRef]:
     return list(found.values())
 
 
-def _ranges(subject: Subject) -> tuple[Memory, Memory]:
-    size = const(subject.contract.boot_params.size)
-    return Memory("the kernel", subject.kernel, SIZE), Memory(
-        "boot_params", subject.boot_params, size
-    )
+def _ranges(subject: Subject) -> list[Memory]:
+    """The kernel, and boot_params if there is one."""
+    found = [Memory("the kernel", subject.kernel, SIZE)]
+    if subject.boot_params is not None:
+        found.append(Memory("boot_params", *subject.boot_params_range))
+    return found
 
 
 def _gib(address: z3.BitVecRef) -> z3.BitVecRef:

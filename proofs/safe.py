@@ -12,7 +12,7 @@ from harness.record import OutsideRecord, SafeSetRecord
 from harness.solve.obligation import Obligation
 from harness.solve.safe_set import safe_set
 from harness.x86.run import Run
-from harness.x86.terms import OTHER, VECTOR, variables
+from harness.x86.terms import ENTRY, OTHER, VECTOR, variables
 from harness.x86.translate import UPPER_HALF
 from proofs.quantities import coordinates, landmarks
 from proofs.subject import SIZE, Subject
@@ -75,7 +75,7 @@ def _symbols(obligations: Sequence[Obligation], but: Run | None = None) -> dict[
 def _is_input(subject: Subject, name: str) -> bool:
     """What host, CPU and undefined state bring along; all else takes every value."""
     features = {str(term) for term in vars(subject.run.features).values() if z3.is_bool(term)}
-    mailbox = {"kernel_phys_addr", "boot_params_phys_addr", str(SIZE), VECTOR, "maxphyaddr"}
+    mailbox = {*subject.run.inputs.keys() - {"base"}, str(SIZE), VECTOR, ENTRY}
     undefined = UPPER_HALF in name and not name.endswith(OTHER)
     return name in features | mailbox or undefined
 
@@ -96,11 +96,10 @@ def _domain(subject: Subject, obligations: Sequence[Obligation]) -> list[z3.Bool
     domain = [z3.simplify(z3.Or(*spoken_of))]
     symbols = _symbols(obligations).keys()
     if str(SIZE) in symbols:  # ranges of memory are spoken of: the host's promises about them
-        domain += [z3.UGE(SIZE, 1), z3.ULE(SIZE, subject.contract.kernel.size_max)]
+        domain += [z3.UGE(SIZE, 1), z3.ULE(SIZE, subject.kernel_size_max)]
         domain += [subject.exists(subject.kernel, SIZE)]
-        if str(subject.boot_params) in symbols:
-            size = subject.contract.boot_params.size
-            domain += [subject.exists(subject.boot_params, size)]
+        if subject.boot_params is not None and str(subject.boot_params) in symbols:
+            domain += [subject.exists(*subject.boot_params_range)]
     return domain
 
 

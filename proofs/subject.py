@@ -9,15 +9,18 @@ from functools import cached_property
 import z3
 
 from harness.solve.obligation import Obligation
-from harness.x86.execute import execute, scratch
+from harness.x86.execute import execute
+from harness.x86.given import HAND_OVER, area_size, scratch
 from harness.x86.memory import stretches
+from harness.x86.promise import Range, lies_in
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap
 from harness.x86.terms import index_symbol
-from models.linux_entry import HandOff, conditions
+from models.linux_entry import HandOff, conditions, in_64_bit_mode
 from models.paging import Access as Kind
 from trampoline.contract import Contract
 from trampoline.image import STATUS_WORD_SIZE, Image
+from trampoline.sections import Area, Status
 
 LINEAR_MAX = 1 << 47
 """First linear address that 4-level paging cannot map to itself (SDM vol. 1, 3.3.7.1)."""
@@ -36,8 +39,8 @@ class Subject:
         self.image = image
         self.run = run
         self.base = run.inputs["base"]
-        self.kernel = run.inputs["kernel_phys_addr"]
-        self.boot_params = run.inputs["boot_params_phys_addr"]
+        self.kernel = run.kernel
+        self.boot_params = run.boot_params
         self.maxphyaddr = run.inputs["maxphyaddr"]
         self._maps: dict[int, AddressMap] = {}
 
@@ -110,7 +113,10 @@ class Subject:
     def hand_off_state(self, end: PathEnd) -> dict[str, z3.BoolRef]:
         """The entry protocol's demands on the CPU, each as a sentence."""
         state = end.state
-        return conditions(
+        demands = conditions
+        if self.contract.hand_off.protocol == "long-64":
+            demands = in_64_bit_mode
+        return demands(
             HandOff(
                 rip=state.rip,
                 rsi=state.registers["rsi"],
@@ -147,13 +153,48 @@ class Subject:
 
     @property
     def tables(self) -> range:
-        """Image offsets of the contract's [tables]."""
-        return self.part(self.contract.tables.start, self.contract.tables.end)
+        """Image offsets of the contract's [tables]; empty if it has none."""
+        tables = self.contract.tables
+        return self.part(tables.start, tables.end) if tables is not None else range(0)
 
     @cached_property
     def scratch(self) -> list[range]:
         """Image offsets that each start may write: the contract's [[scratch]] areas."""
-        return stretches(scratch(self.contract, self.image))
+        return stretches(scratch(self.contract, self.image, kept=True))
+
+    def place(self, area: Area) -> Range:
+        """An area outside the image."""
+        size = area_size(area, self.image)
+        return z3.BitVecVal(area.address, 64), z3.BitVecVal(size, 64)
+
+    @property
+    def outside(self) -> list[Range]:
+        """What the code may read and write outside the image: areas, and the stack it is given."""
+        areas = [self.place(area) for area in self.contract.area]
+        return [*areas, self.stack] if self.stack is not None else areas
+
+    @property
+    def stack(self) -> Range | None:
+        """The stack that a 64-bit entry finds in RSP, if the contract has one."""
+        stack = self.contract.stack
+        if stack is None or stack.below_rsp is None:
+            return None
+        rsp = z3.BitVec(f"rsp_at_{HAND_OVER}", 64)
+        return rsp - stack.below_rsp, z3.BitVecVal(stack.below_rsp, 64)
+
+    def promised(self, linear: z3.BitVecRef) -> z3.BoolRef:
+        """What the host promises of its page tables as to this address."""
+        return z3.And(*(tables.instance(linear) for tables in self.run.host_tables))
+
+    def lies_where_it_may(self, access: Access, parts: list[range]) -> z3.BoolRef:
+        """Every byte of the access lies in one of these parts of the image, or in what the code
+        may use outside of it."""
+        first = access.linear + index_symbol * access.stride
+        elsewhere = [lies_in(first, access.size, part) for part in self.outside]
+        if not elsewhere:
+            return self.lies_in(access, parts)
+        counted = z3.ULT(index_symbol, access.count)
+        return z3.Or(self.lies_in(access, parts), z3.Implies(counted, z3.Or(*elsewhere)))
 
     def lies_in(self, access: Access, parts: list[range]) -> z3.BoolRef:
         """Every byte of the access lies in one of these parts of the image."""
@@ -169,10 +210,25 @@ class Subject:
 
     # --- ranges of memory that the host names
 
+    @property
+    def kernel_size_max(self) -> int:
+        """The size of the largest kernel, in bytes."""
+        assert self.contract.kernel.size_max is not None  # else no claim speaks of it
+        return self.contract.kernel.size_max
+
+    @property
+    def boot_params_range(self) -> Range:
+        """Address and size of boot_params."""
+        assert self.boot_params is not None and self.contract.boot_params is not None
+        return self.boot_params, z3.BitVecVal(self.contract.boot_params.size, 64)
+
     def exists(self, start: z3.BitVecRef, size: z3.BitVecRef | int) -> z3.BoolRef:
-        """The host's promise: [start, start + size) lies below 2^MAXPHYADDR."""
+        """The host's promise: [start, start + size) lies below 2^MAXPHYADDR, and below the end
+        that the contract gives for the kernel's entry, if it gives one."""
         last = start + size - 1
-        return z3.And(z3.ULE(start, last), z3.LShR(last, self.maxphyaddr) == 0)
+        below = self.contract.kernel.below
+        bounded = z3.ULT(last, below) if below is not None else z3.BoolVal(True)
+        return z3.And(z3.ULE(start, last), z3.LShR(last, self.maxphyaddr) == 0, bounded)
 
     def usable(self, start: z3.BitVecRef, size: int) -> z3.BoolRef:
         """A range that code can map to itself with 4-level paging on this CPU, beside the image.
@@ -188,25 +244,37 @@ class Subject:
     @cached_property
     def refusals(self) -> dict[str, tuple[int, z3.BoolRef]]:
         """Each refusal that the contract allows: status value, and when it is justified."""
-        refused = self.contract.status.refused
+        refused = self.contract.status.refused if self.contract.status is not None else None
         if refused is None:
             return {}
-        kernel = self.usable(self.kernel, self.contract.kernel.size_max)
-        boot_params = self.usable(self.boot_params, self.contract.boot_params.size)
-        result = {
-            "the kernel": (refused.kernel, z3.Not(kernel)),
-            "boot_params": (refused.boot_params, z3.Not(boot_params)),
-        }
+        result: dict[str, tuple[int, z3.BoolRef]] = {}
+        if (size := self.contract.kernel.size_max) is not None:
+            result["the kernel"] = (refused.kernel, z3.Not(self.usable(self.kernel, size)))
+        if self.boot_params is not None and self.contract.boot_params is not None:
+            usable = self.usable(self.boot_params, self.contract.boot_params.size)
+            result["boot_params"] = (refused.boot_params, z3.Not(usable))
         if refused.cpu is not None:
             result["the CPU"] = (refused.cpu, z3.Not(self.run.features.long_mode))
         return result
 
+    @property
+    def park_reasons(self) -> list[z3.BoolRef]:
+        """When a CPU may park without saying why in a status word."""
+        reasons = {"no-long-mode": z3.Not(self.run.features.long_mode)}
+        return [reasons[reason] for reason in self.contract.parks]
+
     # --- accesses
+
+    @property
+    def status(self) -> Status:
+        """The contract's [status]."""
+        assert self.contract.status is not None  # else no claim speaks of it
+        return self.contract.status
 
     @property
     def status_offset(self) -> int:
         """Image offset of the status word, which has 4 bytes."""
-        return self.image.symbols[self.contract.status.word]
+        return self.image.symbols[self.status.word]
 
     def status_word(self, end: PathEnd, records: int | None = None) -> z3.BitVecRef:
         """The status word, 32 bits: at the end of a path, or after that many of its writes."""
@@ -221,7 +289,8 @@ class Subject:
         if not z3.is_bv_value(offset):
             return True
         mailbox, first = self.contract.mailbox, offset.as_long()
-        words = (self.image.symbols[symbol] for symbol in (mailbox.kernel, mailbox.boot_params))
+        symbols = (symbol for symbol in (mailbox.kernel, mailbox.boot_params) if symbol is not None)
+        words = (self.image.symbols[symbol] for symbol in symbols)
         return any(word - access.size < first < word + 8 for word in words)
 
     def spares_status(self, access: Access) -> z3.BoolRef:

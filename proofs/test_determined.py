@@ -6,9 +6,10 @@ from __future__ import annotations
 import z3
 
 from harness.solve.obligation import Obligation
+from harness.x86.given import HAND_OVER
 from harness.x86.run import EndKind, PathEnd
 from harness.x86.tables import linear_address
-from harness.x86.terms import ENTRY_MEMORY, OTHER, OTHER_MEMORY, VECTOR, variables
+from harness.x86.terms import ENTRY, ENTRY_MEMORY, OTHER, OTHER_MEMORY, VECTOR, variables
 from models.linux_entry import BOOT_CS, BOOT_DS
 from models.modes import RFLAGS_DF, RFLAGS_IF
 from models.paging import Access
@@ -17,10 +18,10 @@ from proofs.subject import Subject
 
 
 def test_determined(subject: Subject, prove: Prove) -> None:
-    """Base, mailbox, status word and CPU features alone decide which path is taken and what is
-    handed over (RIP, RSI, control registers, segments, GDT, the translation of every address) or
-    refused: not general registers and flags found at entry, upper halves, or what memory and tables
-    held before."""
+    """Base, mailbox, status word and CPU features alone (and the control registers that a 64-bit
+    entry finds) decide which path is taken and what is handed over (RIP, RSI, control registers,
+    segments, GDT, the translation of every address) or refused: not general registers and flags
+    found at entry, upper halves, or what memory and tables held before."""
     anything = subject.from_any_registers
     prove("determined", *_determined(subject), *_determined(anything), gaps=anything.left_out)
 
@@ -46,11 +47,15 @@ def _determined(subject: Subject) -> list[Obligation]:
 
 def _visible(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
     """What the kernel finds, or the host sees of a refusal."""
-    seen: dict[str, z3.ExprRef] = {"the status word": subject.status_word(end)}
+    seen: dict[str, z3.ExprRef] = {}
+    if subject.contract.status is not None:
+        seen["the status word"] = subject.status_word(end)
     if end.kind is EndKind.PARKED:
         return seen
     state, control = end.state, end.state.control
-    seen |= {"RIP": state.rip, "RSI": state.registers["rsi"]}
+    seen["RIP"] = state.rip
+    if subject.boot_params is not None:
+        seen["RSI"] = state.registers["rsi"]
     seen |= {"CR0": control.cr0, "CR3": control.cr3, "CR4": control.cr4, "EFER": control.efer}
     seen |= {"IF and DF": state.rflags & (RFLAGS_IF | RFLAGS_DF)}
     seen |= {"GDTR.base": state.gdtr_base, "GDTR.limit": state.gdtr_limit}
@@ -60,12 +65,16 @@ def _visible(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
     for name in ("cs", "ds", "es", "ss", "fs", "gs"):
         for field, term in vars(state.segments[name]).items():
             seen[f"{name.upper()} ({field})"] = term
-    for access in Access:
+    for access in Access if subject.tables else ():  # the host's tables are the host's affair
         walk = subject.address_map(end).walk(access)
         seen[f"where {access.words}s at an address lead"] = z3.If(
             walk.fault, z3.BitVecVal(-1, 64), walk.physical
         )
     return seen
+
+
+HANDED_OVER = tuple(f"{name}_at_{HAND_OVER}" for name in ("cr0", "cr3", "cr4", "efer"))
+"""What a 64-bit entry finds in control registers, and may leave there."""
 
 
 class _Other:
@@ -75,7 +84,7 @@ class _Other:
         features = vars(subject.run.features).values()
         seen = [a.seen for end in subject.ends for a in end.accesses if a.seen is not None]
         common = (*subject.run.inputs.values(), *features, *seen, linear_address)
-        self._common = {VECTOR}.union(*(variables(term) for term in common))
+        self._common = {VECTOR, ENTRY, *HANDED_OVER}.union(*(variables(term) for term in common))
 
     def of(self, term: z3.ExprRef) -> z3.ExprRef:
         """The same term of the second start."""

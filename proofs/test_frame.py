@@ -6,6 +6,7 @@ from __future__ import annotations
 import z3
 
 from harness.solve.obligation import IMAGE, OUTSIDE, Obligation
+from harness.x86.promise import lies_in
 from harness.x86.run import Access, EndKind, PathEnd
 from harness.x86.terms import index_symbol
 from proofs.prove import Prove
@@ -14,7 +15,8 @@ from proofs.subject import SIZE, Subject
 
 def test_footprint(subject: Subject, prove: Prove) -> None:
     """Every read lies in the image, and every write in the parts of it that the contract names as
-    scratch: so the image can be started again once its mailbox is filled in anew."""
+    scratch, or both in what the contract gives it outside: areas, and the stack found at entry. So
+    the image can be started again once its mailbox is filled in anew."""
     found: dict[int, tuple[int, Access, list[PathEnd]]] = {}
     for end in subject.decided:
         for number, access in enumerate(end.accesses, start=1):
@@ -29,7 +31,7 @@ def _stays(subject: Subject, number: int, access: Access, ends: list[PathEnd]) -
     return subject.about(
         f"{', '.join(subject.of(end) for end in ends)}: access {number}",
         None,
-        {name: subject.lies_in(access, parts)},
+        {name: subject.lies_where_it_may(access, parts)},
         *ends[0].path[: access.conditions],
         shown_by={name: (OUTSIDE,)} if access.writes else None,
     )
@@ -38,17 +40,16 @@ def _stays(subject: Subject, number: int, access: Access, ends: list[PathEnd]) -
 def test_untouched(subject: Subject, prove: Prove) -> None:
     """A path that hands over has written no byte of the kernel and none of boot_params, wherever
     the host put them, for every kernel size up to the contract's bound."""
-    size_max = subject.contract.kernel.size_max
-    some_size = z3.And(z3.UGE(SIZE, 1), z3.ULE(SIZE, size_max))
-    boot_params_size = z3.BitVecVal(subject.contract.boot_params.size, 64)
     obligations = []
     for end in subject.hand_offs:
-        obligations += [
-            _untouched(subject, end, "the kernel", subject.kernel, SIZE, some_size),
-            _untouched(
-                subject, end, "boot_params", subject.boot_params, boot_params_size, z3.BoolVal(True)
-            ),
-        ]
+        if subject.contract.kernel.size_max is not None:
+            some_size = z3.And(z3.UGE(SIZE, 1), z3.ULE(SIZE, subject.kernel_size_max))
+            kernel = (subject.kernel, SIZE)
+            obligations.append(_untouched(subject, end, "the kernel", *kernel, some_size))
+        if subject.boot_params is not None:
+            boot_params = subject.boot_params_range
+            true = z3.BoolVal(True)
+            obligations.append(_untouched(subject, end, "boot_params", *boot_params, true))
     prove("untouched", *obligations)
 
 
@@ -80,18 +81,22 @@ def _untouched(
 
 def test_stack(subject: Subject, prove: Prove) -> None:
     """Every push, pop, call and return stays in the contract's [stack], and RSP points into it at
-    the jump; without a [stack], none of them occurs."""
+    the jump if it is part of the image; without a [stack], none of them occurs."""
     prove("stack", *(_stack(subject, end) for end in subject.decided))
 
 
 def _stack(subject: Subject, end: PathEnd) -> Obligation:
     stack = subject.contract.stack
-    parts = [subject.part(stack.start, stack.end)] if stack is not None else []
+    parts = []
+    if stack is not None and stack.start is not None and stack.end is not None:
+        parts = [subject.part(stack.start, stack.end)]
     goals, shown_by = {}, {}
     for number, access in enumerate(end.accesses, start=1):
         if access.stack:
             name = _name(access, number)
             goals[name] = subject.lies_in(access, parts)
+            if subject.stack is not None:
+                goals[name] = lies_in(access.linear, access.size, subject.stack)
             if access.writes:
                 shown_by[name] = (OUTSIDE,)
     if parts and end.kind is EndKind.HAND_OFF:
@@ -103,7 +108,8 @@ def _stack(subject: Subject, end: PathEnd) -> Obligation:
 
 
 def test_code(subject: Subject, prove: Prove) -> None:
-    """No byte that a path may have written is executed."""
+    """No byte that a path may have written is executed, but operands and copies that the contract
+    names."""
     changed = [end for end in subject.decided if end.kind is EndKind.OVERWRITTEN]
     prove("code", *subject.never(changed, "no path executes what it wrote"))
 

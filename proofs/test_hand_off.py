@@ -22,10 +22,12 @@ SHOWN_BY = {
 
 
 def test_hand_off(subject: Subject, prove: Prove) -> None:
-    """Every path ends with the jump to kernel_phys_addr, RSI = boot_params_phys_addr, in the state
-    of the Linux 64-bit entry; or in a justified refusal that the host can see, with the CPU parked
-    and nothing outside the image written. With a handshake it may also park where the area was not
-    offered to it, or the host has given up."""
+    """Every path ends with the jump to the kernel's entry, RSI = boot_params where the kernel wants
+    that, in the state that the contract's entry protocol demands; or in a justified refusal that
+    the host can see, with the CPU parked and nothing outside the image written. With a handshake it
+    may also park where the area was not offered to it, or the host has given up. Without a status
+    word it may park for the contract's reasons; with a lock it may wait for as long as another CPU
+    holds it."""
     prove("hand_off", *(_ends_well(subject, end) for end in subject.decided))
 
 
@@ -35,6 +37,11 @@ def _ends_well(subject: Subject, end: PathEnd) -> Obligation:
         return subject.about(name, end, subject.hand_off_state(end), shown_by=SHOWN_BY)
     if end.kind is EndKind.PARKED and subject.refusals:
         return _refuses(subject, name, end)
+    if end.kind is EndKind.PARKED and subject.park_reasons:
+        named = "it parks for a reason that the contract allows"
+        return subject.about(name, end, {named: z3.Or(*subject.park_reasons)})
+    if end.kind is EndKind.WAITING and subject.contract.lock is not None:
+        return subject.about(name, end, {"it waits for the lock": z3.BoolVal(True)})
     goal = f"the path does not end with: {end.detail or end.kind.value}"
     return subject.about(name, end, {goal: z3.BoolVal(False)})
 
@@ -44,7 +51,7 @@ def _refuses(subject: Subject, name: str, end: PathEnd) -> Obligation:
     justified = [
         z3.And(status == value, condition) for value, condition in subject.refusals.values()
     ]
-    if subject.contract.status.handshake is not None:
+    if subject.status.handshake is not None:
         justified.append(lost(end))
     named = "the status word names what is refused, for a reason"
     goals = {named: z3.Or(*justified)}

@@ -15,7 +15,7 @@ from proofs.subject import OFFSET, SIZE, Subject
 def test_kernel_identity_map(subject: Subject, prove: Prove) -> None:
     """At the jump, every byte of [kernel, kernel + size) is mapped to itself, readable, writable
     and executable (also under CR0.WP), for every size up to the contract's bound."""
-    size_max = subject.contract.kernel.size_max
+    size_max = subject.kernel_size_max
     bounds = z3.And(z3.UGE(SIZE, 1), z3.ULE(SIZE, size_max), z3.ULT(OFFSET, SIZE))
     prove(
         "kernel_identity_map",
@@ -25,18 +25,16 @@ def test_kernel_identity_map(subject: Subject, prove: Prove) -> None:
 
 def test_boot_params_identity_map(subject: Subject, prove: Prove) -> None:
     """At the jump, every byte of boot_params is mapped to itself, readable and writable."""
-    size = subject.contract.boot_params.size
+    start, size = subject.boot_params_range
     bounds = z3.ULT(OFFSET, size)
-    prove(
-        "boot_params_identity_map",
-        *_mapped(subject, "boot_params", subject.boot_params, size, bounds),
-    )
+    prove("boot_params_identity_map", *_mapped(subject, "boot_params", start, size, bounds))
 
 
 def test_image_identity_map(subject: Subject, prove: Prove) -> None:
     """From paging on, every access and fetch of the trampoline is mapped to itself, and no store
-    changes a translation in use; at the jump the whole image, its tables and its GDT still are, and
-    no address at all is mapped elsewhere or through an entry with a reserved bit."""
+    changes a translation in use; at the jump the whole image, its tables and its GDT still are. If
+    the tables are the image's own, no address at all is mapped elsewhere or through an entry with a
+    reserved bit."""
     length = len(subject.image.data)
     bounds = z3.ULT(OFFSET, length)
     damage = (EndKind.SHUTDOWN, EndKind.STRAY, EndKind.TABLE_IN_USE)
@@ -48,6 +46,7 @@ def test_image_identity_map(subject: Subject, prove: Prove) -> None:
                 f"{subject.of(end)}: any address", end, subject.address_map(end).nothing_else()
             )
             for end in subject.hand_offs
+            if subject.tables
         ),
         *(
             subject.about(
@@ -76,6 +75,7 @@ def _mapped(
             },
             bounds,
             subject.exists(start, size),
+            subject.promised(start + OFFSET),
             chosen={"offset": 0},
             promises=(f"all of {what} lies below 2^MAXPHYADDR",),
             probe=start + OFFSET,

@@ -31,6 +31,7 @@ def _all_tables(subject: Subject) -> list[Obligation]:
             },
         )
         for end in subject.hand_offs
+        if subject.tables
     ]
 
 

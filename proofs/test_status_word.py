@@ -24,7 +24,7 @@ def test_status_word(subject: Subject, prove: Prove) -> None:
 
 
 def _of_path(subject: Subject, end: PathEnd) -> Obligation:
-    shake = subject.contract.status.handshake
+    shake = subject.status.handshake
     found = _plain(subject, end) if shake is None else goals(subject, end, shake)
     shown_by = dict.fromkeys(found, (END, IMAGE))
     return subject.about(f"{subject.of(end)}: its status", end, found, shown_by=shown_by)
@@ -32,7 +32,7 @@ def _of_path(subject: Subject, end: PathEnd) -> Obligation:
 
 def _plain(subject: Subject, end: PathEnd) -> dict[str, z3.BoolRef]:
     """The word is written by plain stores."""
-    status, found = subject.contract.status, {}
+    status, found = subject.status, {}
     refused = status.refused.values if status.refused is not None else ()
     writes = [a for a in end.accesses if a.writes and not _misses_for_sure(subject, end, a)]
     for number, access in enumerate(end.accesses, start=1):

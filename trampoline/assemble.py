@@ -11,10 +11,15 @@ from pathlib import Path
 INCLUDE_FOLDER = Path(__file__).parent / "include"
 
 
-def assemble(source: Path, target: Path) -> str | None:
+CARRIED = "trampoline.bin"
+"""The name by which a carrier's source includes the image."""
+
+
+def assemble(source: Path, target: Path, include: Path | None = None) -> str | None:
     """Assemble `source` into the ELF64 object `target`, with a line table.
 
-    Returns None, or the one sentence that says why there is no object.
+    `include`: a further folder to look for included files in. Returns None, or the one sentence
+    that says why there is no object.
     """
     if not source.is_file():
         return f"{source}: no such file; name the assembly source in [image] source."
@@ -24,7 +29,8 @@ def assemble(source: Path, target: Path) -> str | None:
     done = subprocess.run(
         [
             "gcc", "-c", "-m64", "-g", "-x", "assembler-with-cpp", "-Wa,--fatal-warnings",
-            "-I", str(INCLUDE_FOLDER), str(source), "-o", str(target),
+            "-I", str(INCLUDE_FOLDER), *(("-I", str(include)) if include else ()),
+            str(source), "-o", str(target),
         ],
         capture_output=True,
         text=True,
@@ -35,6 +41,28 @@ def assemble(source: Path, target: Path) -> str | None:
     if done.returncode == 0:
         return None
     return f"{source}: does not assemble; mend this first: {_first_complaint(done.stderr)}."
+
+
+def flatten(target: Path, folder: Path) -> str | None:
+    """Link the object `target` at address 0 and write its bytes to CARRIED in `folder`.
+
+    Returns None, or the one sentence that says why that cannot be done.
+    """
+    linked = folder / "linked.elf"
+    for command in (
+        ["ld", "-Ttext=0", "--entry=0", "--build-id=none", str(target), "-o", str(linked)],
+        ["objcopy", "-O", "binary", "-j", ".text", str(linked), str(folder / CARRIED)],
+    ):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return f"cannot be linked without {command[0]}; install the package binutils."
+        if done.returncode != 0:
+            return (
+                f"cannot be linked at address 0; mend this first: {_first_complaint(done.stderr)}."
+            )
+    target.write_bytes(linked.read_bytes())
+    return None
 
 
 def _first_complaint(stderr: str) -> str:

@@ -9,286 +9,65 @@ are in bytes, addresses are physical.
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from trampoline.contract_errors import sentence_for
 from trampoline.errors import UserError
+from trampoline.sections import (
+    FIRST_MIB,
+    Area,
+    Base,
+    BootParams,
+    Claim,
+    Cpu,
+    Entry,
+    Expected,
+    Gdt,
+    HostMap,
+    HostPart,
+    HostWord,
+    ImageClaim,
+    ImagePart,
+    JumpTo,
+    Kernel,
+    Lock,
+    Mailbox,
+    PairClaim,
+    ParkReason,
+    Patched,
+    Scratch,
+    Section,
+    Stack,
+    Status,
+    Tables,
+    one_or_more,
+    tuple_from_list,
+)
 
-PAGE_SIZE = 0x1000
-FIRST_MIB = 0x100000
-"""A SIPI vector is 8 bits wide and names a page: the CPU starts below this address
-(SDM vol. 3A 9.4.4)."""
-
-ImageClaim = Literal[
-    "paths", "hand_off", "kernel_identity_map", "boot_params_identity_map", "image_identity_map",
-    "no_stale_translation", "no_fault", "footprint", "untouched", "stack", "code", "determined",
-    "descriptor_tables", "status_word",
-]  # fmt: skip
-PairClaim = Literal[
-    "no_false_start", "no_lost_start", "own_mail", "own_tables", "honest_verdict", "progress",
-    "load", "kick",
-]  # fmt: skip
-Claim = Literal[ImageClaim, PairClaim]
-"""On a trampoline alone, and on a trampoline with its host."""
-EntryAssumption = Literal["upper-halves-zero"]
-CpuAssumption = Literal["long-mode"]
+__all__ = ["Claim", "Contract", "ContractError", "ImageClaim", "PairClaim", "Shared"]
 
 
 class ContractError(UserError):
     """The contract cannot be read, or a key of it is missing, unknown or wrong."""
 
 
-def _tuple_from_list(value: Any) -> Any:
-    """TOML arrays arrive as lists; frozen models hold tuples."""
-    return tuple(value) if isinstance(value, list) else value
+@dataclass(frozen=True)
+class Shared:
+    """What a trampoline shares with a host in C: all contracts with `[host]` have these parts."""
+
+    status: Status
+    tables: Tables
+    kernel: str
+    """The symbol of the mailbox word for the kernel's address."""
+    boot_params: str
+    """The same for boot_params."""
 
 
-Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_.$][A-Za-z0-9_.$]*$")]
-Word32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ImagePart(_Section):
-    """`[image]`: where the bytes come from. Paths are relative to the contract's folder."""
-
-    source: str | None = Field(None, min_length=1, description="the assembly source's path")
-    object: str | None = Field(None, min_length=1, description="the object or ELF file's path")
-    section: str = Field(".text", min_length=1, description="the name of the image's section")
-    symbols: Annotated[tuple[Symbol, Symbol] | None, BeforeValidator(_tuple_from_list)] = Field(
-        None, description='the image\'s first and end symbol, as ["first", "end"]'
-    )
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if (self.source is None) == (self.object is None):
-            raise ValueError("give exactly one of the keys source and object")
-        if self.symbols is not None and "section" in self.model_fields_set:
-            raise ValueError("give only one of the keys section and symbols")
-        return self
-
-
-class Entry(_Section):
-    """`[entry]`: where the CPU starts, and what is assumed of its state beyond INIT + SIPI."""
-
-    symbol: Symbol = Field(description="the symbol of the first instruction, at offset 0")
-    assume: Annotated[tuple[EntryAssumption, ...], BeforeValidator(_tuple_from_list)] = Field(
-        (), description='a list of entry assumptions, known: "upper-halves-zero"'
-    )
-
-
-class Base(_Section):
-    """`[base]`: the page-aligned physical addresses that the host may copy the image to."""
-
-    lowest: int = Field(
-        ge=0, lt=FIRST_MIB, multiple_of=PAGE_SIZE,
-        description="the lowest base: a multiple of 0x1000 below 0x100000",
-    )  # fmt: skip
-    limit: int = Field(
-        gt=0, le=FIRST_MIB, multiple_of=PAGE_SIZE,
-        description="the first byte that the image must not reach: a multiple of 0x1000 up to "
-        "0x100000",
-    )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.lowest >= self.limit:
-            raise ValueError("lowest must be below limit")
-        return self
-
-
-class Mailbox(_Section):
-    """`[mailbox]`: the 8-byte words that the host writes before it starts the CPU."""
-
-    kernel: Symbol = Field(
-        description="the symbol of the word that holds the kernel's physical address"
-    )
-    boot_params: Symbol = Field(
-        description="the symbol of the word that holds the physical address of boot_params"
-    )
-
-
-class Tables(_Section):
-    """`[tables]`: the part of the image that holds page tables; whole pages."""
-
-    start: Symbol = Field(description="the symbol of the first page table")
-    end: Symbol = Field(description="the symbol behind the last page table")
-
-
-class Stack(_Section):
-    """`[stack]`: the part of the image that pushes and calls may use; without it, none may be."""
-
-    start: Symbol = Field(description="the symbol of the stack's lowest byte")
-    end: Symbol = Field(description="the symbol behind the stack's highest byte")
-
-
-class Gdt(_Section):
-    """`[[gdt]]`: one global descriptor table of the image, from its null entry on."""
-
-    start: Symbol = Field(description="the symbol of the table's first byte")
-    end: Symbol = Field(description="the symbol behind the table's last byte")
-
-
-class Scratch(_Section):
-    """`[[scratch]]`: image bytes of unknown content at entry; an earlier start may have written
-    them. They begin `offset` bytes behind `start` and end at `end` or after `size` bytes."""
-
-    start: Symbol = Field(description="the symbol at which the bytes begin")
-    offset: int = Field(0, ge=0, description="a number of bytes, 0 or more, added to start")
-    end: Symbol | None = Field(None, description="the symbol behind the last byte")
-    size: int | None = Field(None, gt=0, description="the number of bytes, at least 1")
-    why: str = Field(min_length=1, description="one sentence: who writes these bytes")
-
-    @model_validator(mode="after")
-    def _one_end(self) -> Self:
-        if (self.end is None) == (self.size is None):
-            raise ValueError("give exactly one of the keys end and size")
-        return self
-
-
-class Refused(_Section):
-    """`refused` in `[status]`: the value of the status word for each refusal."""
-
-    kernel: Word32 = Field(description="the 32-bit value for a refused kernel address")
-    boot_params: Word32 = Field(description="the 32-bit value for a refused boot_params address")
-    cpu: Word32 | None = Field(None, description="the 32-bit value for a CPU without long mode")
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        """All values that say that the CPU refuses."""
-        return tuple(v for v in (self.kernel, self.boot_params, self.cpu) if v is not None)
-
-
-class Handshake(_Section):
-    """`handshake` in `[status]`: values of the status word where both sides change it by locked
-    instructions only (trampoline/PROTOCOL.md)."""
-
-    offered: Word32 = Field(
-        multiple_of=0x100,
-        description="the 32-bit value, its low 8 bits 0, to which the APIC id of the CPU that may "
-        "start is added",
-    )
-    running: Word32 = Field(description='the 32-bit value that says "the CPU jumps to the kernel"')
-    free: Word32 = Field(
-        description="the 32-bit value that the kernel puts in place of running when it runs on "
-        "page tables of its own"
-    )
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        """All values that the CPU writes or waits for, one for each APIC id among them."""
-        return (self.running, *range(self.offered, self.offered + 0x100))
-
-
-class Status(_Section):
-    """`[status]`: the 4-byte word that tells the host how far the CPU got.
-
-    Without `refused`, no path may end in a refusal. Without `handshake`, the CPU writes the word by
-    plain stores and never reads it.
-    """
-
-    word: Symbol = Field(description="the symbol of the 4-byte status word")
-    started: Word32 = Field(description='the 32-bit value that says "the CPU runs"')
-    refused: Refused | None = Field(
-        None, description="a table { kernel = value, boot_params = value, cpu = value }"
-    )
-    handshake: Handshake | None = Field(
-        None,
-        description="a table { offered = value, running = value, free = value }",
-    )
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        values = [self.started]
-        values += self.refused.values if self.refused is not None else ()
-        if self.handshake is not None:
-            values += (*self.handshake.values, self.handshake.free)
-        if len(set(values)) != len(values):
-            raise ValueError("started and the values in refused and handshake must differ")
-        return self
-
-
-class Kernel(_Section):
-    """`[kernel]`: `init_size`, the bytes that must be mapped from the kernel's address on."""
-
-    size_max: int = Field(
-        gt=0, le=0xFFFF_FFFF, description="the largest kernel in bytes: 1 to 0xFFFFFFFF"
-    )
-
-
-class BootParams(_Section):
-    """`[boot_params]`: the bytes that must be mapped from the address of boot_params on."""
-
-    size: int = Field(gt=0, le=0xFFFF_FFFF, description="the size in bytes: 1 to 0xFFFFFFFF")
-
-
-class Cpu(_Section):
-    """`[cpu]`: the CPUs that the claims speak of."""
-
-    maxphyaddr: Annotated[
-        tuple[
-            Annotated[int, Field(ge=36, le=52)],
-            Annotated[int, Field(ge=36, le=52)],
-        ],
-        BeforeValidator(_tuple_from_list),
-    ] = Field(description="the range of MAXPHYADDR in bits, as [lowest, highest] within 36..52")
-    assume: Annotated[tuple[CpuAssumption, ...], BeforeValidator(_tuple_from_list)] = Field(
-        (), description='a list of CPU assumptions, known: "long-mode"'
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.maxphyaddr[0] > self.maxphyaddr[1]:
-            raise ValueError("maxphyaddr must name the lowest value first")
-        return self
-
-
-class HostPart(_Section):
-    """`[host]`: the host's side in C, which the claims on protocol, load and kick speak of."""
-
-    source: str = Field(
-        min_length=1, description="the path of the folder with the host's C sources"
-    )
-
-
-class Expected(_Section):
-    """`[expected.<claim>]`: the golden verdict; a run that finds another one fails."""
-
-    verdict: Literal["PROVED", "REFUTED"] = Field(description='"PROVED" or "REFUTED"')
-    finding: str | None = Field(
-        None,
-        pattern=r"^[A-Z][A-Z0-9]*-[0-9]+$",
-        description='the stable id of the finding, such as "MKRFC-1"',
-    )
-    title: str | None = Field(None, min_length=1, description="the finding in one line")
-    evidence: Literal["CONFIRMED", "NOT REPLAYABLE"] = Field(
-        "CONFIRMED",
-        description='what the replay of a refutation gives: "CONFIRMED" or "NOT REPLAYABLE"',
-    )
-
-    @model_validator(mode="after")
-    def _finding_iff_refuted(self) -> Self:
-        if self.verdict == "REFUTED" and self.finding is None:
-            raise ValueError("a REFUTED verdict needs the key finding")
-        if self.verdict == "PROVED" and self.finding is not None:
-            raise ValueError("a PROVED verdict has no finding; remove the key")
-        return self
-
-
-class Contract(_Section):
+class Contract(Section):
     """What one trampoline promises and may assume."""
 
     schema_version: Literal[1] = Field(alias="schema", description="1, the version of this schema")
@@ -298,25 +77,88 @@ class Contract(_Section):
     )
     summary: str = Field(min_length=1, description="one sentence about the trampoline")
     image: ImagePart = Field(description="where the image's bytes come from")
-    entry: Entry = Field(description="where the CPU starts")
+    entry: Annotated[tuple[Entry, ...], BeforeValidator(one_or_more)] = Field(
+        description="where the CPU starts: a table, or a list of [[entry]] tables"
+    )
     base: Base = Field(description="the addresses that the image may be copied to")
-    mailbox: Mailbox = Field(description="the words that the host writes")
-    tables: Tables = Field(description="the image's page tables")
-    stack: Stack | None = Field(None, description="the image's stack")
-    gdt: Annotated[tuple[Gdt, ...], BeforeValidator(_tuple_from_list)] = Field(
+    mailbox: Mailbox = Field(
+        default_factory=lambda: Mailbox.model_validate({}),
+        description="the addresses that the host writes",
+    )
+    word: Annotated[tuple[HostWord, ...], BeforeValidator(tuple_from_list)] = Field(
+        (), description="a list of [[word]] tables"
+    )
+    map: HostMap | None = Field(None, description="page tables that the host has made")
+    tables: Tables | None = Field(None, description="the image's page tables")
+    stack: Stack | None = Field(None, description="the stack")
+    gdt: Annotated[tuple[Gdt, ...], BeforeValidator(tuple_from_list)] = Field(
         (), description="a list of [[gdt]] tables"
     )
-    scratch: Annotated[tuple[Scratch, ...], BeforeValidator(_tuple_from_list)] = Field(
+    scratch: Annotated[tuple[Scratch, ...], BeforeValidator(tuple_from_list)] = Field(
         (), description="a list of [[scratch]] tables"
     )
-    status: Status = Field(description="the status word")
-    kernel: Kernel = Field(description="the kernel's size")
-    boot_params: BootParams = Field(description="the size of boot_params")
+    area: Annotated[tuple[Area, ...], BeforeValidator(tuple_from_list)] = Field(
+        (), description="a list of [[area]] tables"
+    )
+    patched: Annotated[tuple[Patched, ...], BeforeValidator(tuple_from_list)] = Field(
+        (), description="a list of [[patched]] tables"
+    )
+    status: Status | None = Field(None, description="the status word")
+    lock: Lock | None = Field(None, description="the spin lock")
+    parks: Annotated[tuple[ParkReason, ...], BeforeValidator(tuple_from_list)] = Field(
+        (), description='for what a CPU may park without a word, known: "no-long-mode"'
+    )
+    hand_off: JumpTo = Field(
+        default_factory=lambda: JumpTo.model_validate({}),
+        description="the state in which the kernel is entered",
+    )
+    kernel: Kernel = Field(description="where the kernel is entered, and its size")
+    boot_params: BootParams | None = Field(None, description="the size of boot_params")
     cpu: Cpu = Field(description="the CPUs that the claims speak of")
     host: HostPart | None = Field(None, description="the host's side")
     expected: dict[Claim, Expected] = Field(
         default_factory=dict, description="the golden verdict of each claim"
     )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        """What the sections demand of each other."""
+        if (problem := _misfit(self)) is not None:
+            raise ValueError(problem)
+        return self
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """The claims that speak of this trampoline: each asks for certain parts."""
+        first = [entry for entry in self.entry if entry.after is None]
+        needs: dict[ImageClaim, bool] = dict.fromkeys(get_args(ImageClaim), True)
+        needs |= {
+            "kernel_identity_map": self.kernel.size_max is not None,
+            "boot_params_identity_map": self.boot_params is not None,
+            "untouched": self.kernel.size_max is not None or self.boot_params is not None,
+            "status_word": self.status is not None,
+            "table_switch": self.derives_tables,
+            "entries_agree": len(first) > 1,
+            "skip_is_safe": any(word.register_ is not None for word in self.word),
+            "once": len(first) < len(self.entry),
+            "one_at_a_time": self.cpu.at_once,
+        }
+        alone = [claim for claim, spoken_of in needs.items() if spoken_of]
+        return (*alone, *(get_args(PairClaim) if self.host is not None else ()))
+
+    @property
+    def shared(self) -> Shared:
+        """The parts that the contract has because it names a host."""
+        kernel, boot_params = self.mailbox.kernel, self.mailbox.boot_params
+        assert self.status is not None and self.tables is not None
+        assert kernel is not None and boot_params is not None
+        return Shared(self.status, self.tables, kernel, boot_params)
+
+    @property
+    def derives_tables(self) -> bool:
+        """Its tables lead to those that a 64-bit entry finds."""
+        found = any(entry.mode == "long64" for entry in self.entry)
+        return found and self.tables is None and self.map is None
 
     _path: Path = Path()
 
@@ -324,6 +166,50 @@ class Contract(_Section):
     def path(self) -> Path:
         """The contract's file; the paths in `[image]` are relative to its folder."""
         return self._path
+
+
+def _misfit(contract: Contract) -> str | None:
+    """Why sections that are right alone do not go together; None if they do."""
+    names = [entry.called for entry in contract.entry]
+    real = any(entry.mode == "real" for entry in contract.entry)
+    kernel, mailbox, boot_params = contract.kernel, contract.mailbox, contract.boot_params
+    places = (mailbox.kernel, kernel.address, kernel.symbol)
+    words = {word.symbol for word in contract.word}
+    if not names:
+        return "[entry]: missing; give the symbol of the first instruction"
+    if len(set(names)) != len(names):
+        return "[[entry]]: two entries have the same name; give each one of its own"
+    for entry in contract.entry:
+        if entry.after is not None and entry.after not in names:
+            return f"[[entry]] after: there is no entry {entry.after}; known: {', '.join(names)}"
+    if all(entry.after is not None for entry in contract.entry):
+        return "[[entry]] after: one entry must be the first; remove its key after"
+    if real and contract.base.limit > FIRST_MIB:
+        return "[base] limit: a CPU starts in real mode below 0x100000; give no higher limit"
+    if sum(place is not None for place in places) != 1:
+        return "[kernel]: give exactly one of [mailbox] kernel, address and symbol"
+    if boot_params is None and mailbox.boot_params is not None:
+        return "[boot_params]: missing, though [mailbox] names its address"
+    if boot_params is not None and (mailbox.boot_params is None) == (boot_params.register_ is None):
+        return "[boot_params]: give exactly one of [mailbox] boot_params and register"
+    if boot_params is not None and boot_params.register_ is not None and real:
+        return "[boot_params] register: after INIT and SIPI no register holds an address"
+    if contract.map is not None and not {contract.map.cr4, contract.map.efer} <= words:
+        return "[map]: cr4 and efer must be symbols of [[word]] tables"
+    if contract.map is not None and contract.tables is not None:
+        return "[map]: the host makes the tables, or the image does; remove [map] or [tables]"
+    if contract.stack is not None and contract.stack.below_rsp is not None and real:
+        return "[stack] below_rsp: after INIT and SIPI, RSP points to no stack"
+    if contract.parks and contract.status is not None:
+        return "parks: a status word says why a CPU parks; remove parks or [status]"
+    parts = (contract.status, contract.tables, mailbox.kernel, mailbox.boot_params)
+    if contract.host is not None and any(part is None for part in parts):
+        return "[host]: needs [status], [tables] and both words of [mailbox]"
+    unspoken = contract.expected.keys() - set(contract.claims)
+    if unspoken:
+        claim = sorted(unspoken)[0]
+        return f"[expected.{claim}]: the contract has not the parts that the claim speaks of"
+    return None
 
 
 def load_contract(path: Path) -> Contract:

@@ -32,6 +32,8 @@ def sentence_for(error: ValidationError, model: type[BaseModel]) -> str:
         case _:
             problem = f"{_shown(first['input'])} is wrong; give {_expected(model, location)}."
     more = f" ({len(mistakes) - 1} more after this one.)" if len(mistakes) > 1 else ""
+    if not location and first["type"] == "value_error":
+        return f"{problem}{more}"  # it names its keys itself
     return f"{_key_path(model, location)}: {problem}{more}"
 
 
@@ -41,8 +43,10 @@ def _key_path(model: type[BaseModel], location: _Location) -> str:
         return "the contract"
     names = [part for part in location if part != "[key]"]
     match names:
-        case [("scratch" | "gdt") as table, int(index), *rest]:
-            shown, keys = f"[[{table}]] no. {index + 1}", rest
+        case ["entry", 0, *rest]:
+            shown, keys = "[entry]", rest
+        case [("entry" | "word" | "gdt" | "scratch" | "area" | "patched") as table, int(k), *rest]:
+            shown, keys = f"[[{table}]] no. {k + 1}", rest
         case ["expected", str(claim), *rest]:
             shown, keys = f"[expected.{claim}]", rest
         case [str(table), str(key), *rest]:

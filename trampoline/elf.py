@@ -20,6 +20,8 @@ from elftools.elf.sections import Section, SymbolTableSection
 from trampoline.elf_lines import read_lines
 
 _MACHINES = ("EM_386", "EM_X86_64")
+_ABSOLUTE_32 = (10, 11)
+"""R_X86_64_32 and R_X86_64_32S (AMD64 supplement, table "Relocation Types")."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,15 @@ class Part:
     """A range of an ELF file's bytes.
 
     `symbols`: name to offset in bytes from the part's start. `ambiguous`: names with more than
-    one offset, none of them global. `lines`: (offset, file, line), ascending.
+    one offset, none of them global. `lines`: (offset, file, line), ascending. `fixups`: offset of
+    a 4-byte word to the offset whose physical address somebody fills in there.
     """
 
     data: bytes
     symbols: dict[str, int]
     ambiguous: frozenset[str]
     lines: tuple[tuple[int, str, int], ...]
+    fixups: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -51,10 +55,14 @@ class _Unfit(Exception):
     """The file has no such part; str() is the sentence without the file's name."""
 
 
-def read_part(path: Path, section: str, symbols: tuple[str, str] | None) -> Part | str:
+def read_part(
+    path: Path, section: str, symbols: tuple[str, str] | None, fixups: str | None = None
+) -> Part | str:
     """The part of the ELF file `path` that is `section`, or lies between the two `symbols`.
 
-    Returns the sentence (without the file's name) that says why there is no such part.
+    `fixups`: relocations against undefined symbols with this prefix are for the host to apply; the
+    symbol without it is in the part. Returns the sentence (without the file's name) that says why
+    there is no such part.
     """
     try:
         stream = path.open("rb")
@@ -62,14 +70,14 @@ def read_part(path: Path, section: str, symbols: tuple[str, str] | None) -> Part
         return f"cannot be read ({error.strerror}); name the ELF file in [image] object."
     with stream:
         try:
-            return _read(ELFFile(stream), section, symbols)
+            return _read(ELFFile(stream), section, symbols, fixups)
         except _Unfit as error:
             return str(error)
         except (ELFError, UnicodeDecodeError, ValueError, KeyError, IndexError) as error:
             return f"not a readable ELF file ({error or 'truncated'}); name one made for x86."
 
 
-def _read(elf: Any, section_name: str, symbols: tuple[str, str] | None) -> Part:
+def _read(elf: Any, section_name: str, symbols: tuple[str, str] | None, prefix: str | None) -> Part:
     machine = elf["e_machine"]
     if machine not in _MACHINES:
         raise _Unfit(f"made for {machine}, not for x86; give an object for EM_386 or EM_X86_64.")
@@ -88,12 +96,12 @@ def _read(elf: Any, section_name: str, symbols: tuple[str, str] | None) -> Part:
         raise _Unfit(f"{what} holds no bytes in the file; put it into a section with contents.")
     if start == end:
         raise _Unfit(f"{what} is empty; name the part that holds the trampoline.")
-    _refuse_relocations(elf, index, start, end)
+    inside, ambiguous = _symbols_inside(elf, table, index, start, end)
+    fixups = _fixups(elf, index, start, end, inside, prefix)
     first = start - _section_start(elf, section)
     data = section.data()[first : first + end - start]
-    inside, ambiguous = _symbols_inside(elf, table, index, start, end)
     lines = read_lines(elf, index, start, end)
-    return Part(data, inside, ambiguous, lines)
+    return Part(data, inside, ambiguous, lines, fixups)
 
 
 def _section_start(elf: Any, section: Section) -> int:
@@ -176,23 +184,40 @@ def _symbols_inside(
     return by_offset, frozenset(ambiguous)
 
 
-def _refuse_relocations(elf: Any, index: int, start: int, end: int) -> None:
-    """A byte that a linker or loader would still change is not known.
+def _fixups(
+    elf: Any, index: int, start: int, end: int, symbols: dict[str, int], prefix: str | None
+) -> dict[int, int]:
+    """The words that the host fills in, and the offset whose address each gets.
 
-    Executables may carry relocations that the linker has applied (--emit-relocs): only those of
-    loaded relocation sections are still to come.
+    A byte that a linker or loader would still change is not known. Executables may carry
+    relocations that the linker has applied (--emit-relocs): only those of loaded relocation
+    sections are still to come.
     """
-    for name, offset in _relocations(elf, index):
-        if start <= offset < end:
+    found = {}
+    for name, relocation in _relocations(elf, index):
+        if not start <= relocation["r_offset"] < end:
+            continue
+        offset = relocation["r_offset"] - start
+        if prefix is None or not name.startswith(prefix):
             against = f"against {name}" if name else "without a symbol"
             raise _Unfit(
-                f"a relocation {against} is left at offset {offset - start:#x} of the image; "
+                f"a relocation {against} is left at offset {offset:#x} of the image; "
                 "use symbol differences, so that no address is needed at link time."
             )
+        target = name.removeprefix(prefix)
+        if target not in symbols:
+            raise _Unfit(f"{name} is to be filled in, but the image has no symbol {target}.")
+        if elf["e_machine"] != "EM_X86_64" or relocation["r_info_type"] not in _ABSOLUTE_32:
+            raise _Unfit(
+                f"{name} at offset {offset:#x} is no 4-byte absolute address of an x86-64 object; "
+                "use .long, or an operand of 32 bits."
+            )
+        found[offset] = symbols[target] + relocation["r_addend"]
+    return found
 
 
-def _relocations(elf: Any, index: int) -> Iterator[tuple[str, int]]:
-    """Symbol name and place of each relocation still to be applied that may concern the part."""
+def _relocations(elf: Any, index: int) -> Iterator[tuple[str, Any]]:
+    """Symbol name and entry of each relocation still to be applied that may concern the part."""
     for section in elf.iter_sections():
         if not isinstance(section, RelocationSection | RelrRelocationSection):
             continue
@@ -208,7 +233,7 @@ def _relocations(elf: Any, index: int) -> Iterator[tuple[str, int]]:
             if isinstance(section, RelocationSection) and isinstance(symbols, SymbolTableSection):
                 symbol = symbols.get_symbol(relocation["r_info_sym"])
                 name = symbol.name or _section_symbol(elf, symbol)
-            yield name, relocation["r_offset"]
+            yield name, relocation
 
 
 def _section_symbol(elf: Any, symbol: Any) -> str:

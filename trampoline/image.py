@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from trampoline.assemble import assemble
-from trampoline.contract import PAGE_SIZE, Contract, Scratch
+from trampoline.assemble import assemble, flatten
+from trampoline.contract import Contract
 from trampoline.elf import Part, read_part
 from trampoline.errors import UserError
+from trampoline.sections import PAGE_SIZE, Scratch
 
 SIZE_MAX = 0x10000
 """In bytes. Real-mode code reaches offsets 0..0xFFFF of its segment (SDM vol. 3A 21.1.1)."""
 
 MAILBOX_WORD_SIZE = 8
 STATUS_WORD_SIZE = 4
+FIXUP_SIZE = 4
+LOCK_WORD_SIZE = 4
 
 
 class ImageError(UserError):
@@ -29,13 +32,15 @@ class Image:
 
     `symbols` maps a name to its offset in bytes from the image's start; an end symbol may equal
     `len(data)`. `lines` holds (offset, source file, line) for the first byte of each instruction,
-    in ascending order; empty if the object has no line table.
+    in ascending order; empty if the object has no line table. `fixups`: offset of a 4-byte word to
+    the offset of which the host fills in the physical address there.
     """
 
     name: str
     data: bytes
     symbols: dict[str, int]
     lines: tuple[tuple[int, str, int], ...]
+    fixups: dict[int, int] = field(default_factory=dict)
 
 
 def load_image(contract: Contract) -> Image:
@@ -54,13 +59,44 @@ def load_image(contract: Contract) -> Image:
             target = Path(work) / "image.o"
             if (problem := assemble(source, target)) is not None:
                 raise ImageError(problem)
-            part = _read(target, contract, shown=source)
+            if image.carrier is None:
+                part = _read(target, contract, shown=source)
+            else:
+                part = _carried(contract, source, folder / image.carrier, target)
     _check(part, contract)
-    return Image(contract.name, part.data, part.symbols, part.lines)
+    return Image(contract.name, part.data, part.symbols, part.lines, part.fixups)
+
+
+def _carried(contract: Contract, source: Path, carrier: Path, target: Path) -> Part:
+    """What lies between the two symbols of the carrier, with the names and lines of `target`."""
+    if (problem := flatten(target, target.parent)) is not None:
+        raise ImageError(f"{source}: {problem}")
+    named = _part(target, contract.image.section, None, None, shown=source)
+    carrying = target.parent / "carrier.o"
+    if (problem := assemble(carrier, carrying, include=target.parent)) is not None:
+        raise ImageError(problem)
+    carried = _part(carrying, contract.image.section, contract.image.symbols, None, shown=carrier)
+    if carried.data != named.data:
+        raise ImageError(
+            f"{carrier}: what it carries between its symbols is not {source.name} linked at "
+            "address 0; include trampoline.bin between them, and nothing else."
+        )
+    return replace(named, data=carried.data)
 
 
 def _read(path: Path, contract: Contract, shown: Path) -> Part:
-    part = read_part(path, contract.image.section, contract.image.symbols)
+    image = contract.image
+    return _part(path, image.section, image.symbols, image.fixups, shown)
+
+
+def _part(
+    path: Path,
+    section: str,
+    symbols: tuple[str, str] | None,
+    fixups: str | None,
+    shown: Path,
+) -> Part:
+    part = read_part(path, section, symbols, fixups)
     if isinstance(part, str):
         raise ImageError(f"{shown}: {part}")
     if len(part.data) > SIZE_MAX:
@@ -74,41 +110,74 @@ def _read(path: Path, contract: Contract, shown: Path) -> Part:
 def _check(part: Part, contract: Contract) -> None:
     """Raise ImageError unless all that the contract names is in the image, aligned and in reach."""
     checked = _Checked(part, contract.path)
-    entry = checked.offset("[entry] symbol", contract.entry.symbol)
-    if entry != 0:
-        checked.fail(
-            "[entry] symbol",
-            f"{contract.entry.symbol} is at offset {entry:#x} of the image; "
-            "the CPU starts at offset 0, so the entry must be there",
-        )
-    mailbox = contract.mailbox
-    for key, symbol in (("kernel", mailbox.kernel), ("boot_params", mailbox.boot_params)):
-        checked.word(f"[mailbox] {key}", symbol, MAILBOX_WORD_SIZE, MAILBOX_WORD_SIZE)
-    if mailbox.kernel == mailbox.boot_params:
-        checked.fail("[mailbox] kernel", "boot_params has the same symbol; give two words")
-    checked.word("[status] word", contract.status.word, STATUS_WORD_SIZE, 1)
-
-    start = checked.aligned("[tables] start", contract.tables.start, PAGE_SIZE)
-    end = checked.aligned("[tables] end", contract.tables.end, PAGE_SIZE)
-    if start >= end:
-        checked.fail("[tables] end", f"{contract.tables.end} is not behind {contract.tables.start}")
-    status = checked.offset("[status] word", contract.status.word)
-    mail = (checked.offset("[mailbox]", word) for word in (mailbox.kernel, mailbox.boot_params))
-    private = [(start, end), *((at, at + MAILBOX_WORD_SIZE) for at in mail)]
-    if any(first < status + STATUS_WORD_SIZE and status < last for first, last in private):
-        checked.fail("[status] word", "it lies in [tables] or [mailbox]; the host writes it late")
-    if contract.stack is not None:
-        checked.part("[stack]", contract.stack.start, contract.stack.end)
+    for entry in contract.entry:
+        several = f" of {entry.called}" if len(contract.entry) > 1 else ""
+        key = f"[entry] symbol{several}"
+        offset = checked.offset(key, entry.symbol)
+        if entry.mode == "real" and offset != 0:
+            checked.fail(
+                key,
+                f"{entry.symbol} is at offset {offset:#x} of the image; "
+                "the CPU starts at offset 0, so the entry must be there",
+            )
+    words = _host_words(checked, contract)
+    private = [(at, at + size) for _, at, size in words]
+    if contract.tables is not None:
+        tables = contract.tables
+        start = checked.aligned("[tables] start", tables.start, PAGE_SIZE)
+        end = checked.aligned("[tables] end", tables.end, PAGE_SIZE)
+        if start >= end:
+            checked.fail("[tables] end", f"{tables.end} is not behind {tables.start}")
+        private.append((start, end))
+    if contract.map is not None:
+        root = checked.aligned("[map] root", contract.map.root, PAGE_SIZE)
+        private.append((root, root + PAGE_SIZE))
+    if contract.status is not None:
+        status = checked.word("[status] word", contract.status.word, STATUS_WORD_SIZE, 1)
+        if any(first < status + STATUS_WORD_SIZE and status < last for first, last in private):
+            checked.fail(
+                "[status] word", "it lies in [tables] or [mailbox]; the host writes it late"
+            )
+    if contract.lock is not None:
+        checked.word("[lock] word", contract.lock.word, LOCK_WORD_SIZE, LOCK_WORD_SIZE)
+    stack = contract.stack
+    if stack is not None and stack.start is not None and stack.end is not None:
+        checked.part("[stack]", stack.start, stack.end)
     for number, gdt in enumerate(contract.gdt, start=1):
         checked.part(f"[[gdt]] no. {number}", gdt.start, gdt.end)
     for number, scratch in enumerate(contract.scratch, start=1):
         _check_scratch(checked, f"[[scratch]] no. {number}", scratch)
+    for number, area in enumerate(contract.area, start=1):
+        if area.copy_of is not None:
+            checked.part(f"[[area]] no. {number} copy_of", *area.copy_of)
+    for number, patched in enumerate(contract.patched, start=1):
+        checked.word(f"[[patched]] no. {number}", patched.symbol, FIXUP_SIZE, 1)
+    if contract.kernel.symbol is not None:
+        checked.offset("[kernel] symbol", contract.kernel.symbol)
 
     base, pages = contract.base, -(-len(part.data) // PAGE_SIZE)
     if base.lowest + pages * PAGE_SIZE > base.limit:
         checked.fail(
             "[base] limit", f"no base from lowest on keeps the image's {pages} pages below it"
         )
+
+
+def _host_words(checked: _Checked, contract: Contract) -> list[tuple[str, int, int]]:
+    """Symbol, offset and size of each word that the host fills in; no two of them overlap."""
+    mailbox, found = contract.mailbox, []
+    for key, symbol in (("kernel", mailbox.kernel), ("boot_params", mailbox.boot_params)):
+        if symbol is not None:
+            at = checked.word(f"[mailbox] {key}", symbol, MAILBOX_WORD_SIZE, MAILBOX_WORD_SIZE)
+            found.append((f"[mailbox] {key}", symbol, at, MAILBOX_WORD_SIZE))
+    for number, word in enumerate(contract.word, start=1):
+        key = f"[[word]] no. {number}"
+        at = checked.word(key, word.symbol, word.size, word.size)
+        found.append((key, word.symbol, at, word.size))
+    for index, (key, symbol, at, size) in enumerate(found):
+        for _, other, start, length in found[:index]:
+            if at < start + length and start < at + size:
+                checked.fail(key, f"{other} and {symbol} share bytes; give two words")
+    return [(symbol, at, size) for _, symbol, at, size in found]
 
 
 def _check_scratch(checked: _Checked, key: str, scratch: Scratch) -> None:

@@ -133,14 +133,14 @@ class _Setup:
                 self._start, path.state, (area_at, area_size), (AREA + _STATUS, 4)
             ),
         }
-        if (handshake := self._contract.status.handshake) is not None:
+        if (handshake := self._contract.shared.status.handshake) is not None:
             goals[FREE] = self._status_at_the_end(path) == handshake.free
         return goals
 
     def _status_at_the_end(self, path: _Path) -> z3.BitVecRef:
         """The status word: as last stored; as the image has it, if that is copied later."""
         image = load_image(self._contract)
-        start = image.symbols[self._contract.status.word]
+        start = image.symbols[self._contract.shared.status.word]
         word = z3.BitVec("status_before", 32)
         for name, arguments in path.did:
             if name == "movsb":

@@ -76,9 +76,9 @@ class Attempt:
         image = load_image(self.contract)
         symbols = image.symbols
         self.offsets = {
-            "status": symbols[self.contract.status.word],
-            "kernel": symbols[self.contract.mailbox.kernel],
-            "boot_params": symbols[self.contract.mailbox.boot_params],
+            "status": symbols[self.contract.shared.status.word],
+            "kernel": symbols[self.contract.shared.kernel],
+            "boot_params": symbols[self.contract.shared.boot_params],
         }
         self._size = -(-len(image.data) // 0x1000) * 0x1000
         owner, owner_size = self.host.structs["host"].members["owner"]

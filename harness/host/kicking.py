@@ -136,7 +136,7 @@ class Kick:
                 VISIBLE: z3.BoolVal(self._mail_visible(path)),
                 OFFERED: z3.BoolVal(self._offered(path)),
             }
-            if self.attempt.contract.status.handshake is not None:  # it offers to eight bits
+            if self.attempt.contract.shared.status.handshake is not None:  # it offers to eight bits
                 goals[NAMED] = z3.ULT(to_z3(self.attempt.apic_id), ALL_CPUS)
         return goals
 

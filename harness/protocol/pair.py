@@ -27,7 +27,7 @@ def pair_of(contract: Contract, image: Image, run: Run, host: HostObject) -> Pai
             "word; mend the value or remove the key."
         )
     process = extract(host, contract)
-    shake = contract.status.handshake
+    shake = contract.shared.status.handshake
     if shake is not None:
         for value in _constants(process) | _constants(cpu) | {shake.free}:
             if value & ~0xFF == shake.offered:
@@ -57,7 +57,7 @@ def _constants(process: Process) -> set[int]:
 def _never_written(contract: Contract, cpu: Process) -> Iterator[tuple[str, int]]:
     """Values that the contract has the CPU write, and the CPU does not."""
     written = {location.value for location in cpu.locations if location.word == "status"}
-    status = contract.status
+    status = contract.shared.status
     named = {"started": status.started}
     if (refused := status.refused) is not None:
         named |= {f"refused.{key}": value for key, value in refused if value is not None}
@@ -74,7 +74,7 @@ def statuses(contract: Contract, host: HostObject) -> dict[str, int]:
         for name, value in host.constants.items()
         if name.startswith("STATUS_")
     }
-    status = contract.status
+    status = contract.shared.status
     more = {"started": status.started}
     if status.refused is not None:
         more |= {f"refused {key}": v for key, v in status.refused if v is not None}

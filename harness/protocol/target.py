@@ -120,9 +120,9 @@ class _Reader:
         self._contract = contract
         self._image = image
         self._prover = Prover(run.hypotheses)
-        symbols, mailbox = image.symbols, contract.mailbox
+        symbols, mailbox = image.symbols, contract.shared
         self._words = {
-            symbols[contract.status.word]: ("status", STATUS_WORD_SIZE),
+            symbols[contract.shared.status.word]: ("status", STATUS_WORD_SIZE),
             symbols[mailbox.kernel]: ("kernel", MAILBOX_WORD_SIZE),
             symbols[mailbox.boot_params]: ("boot_params", MAILBOX_WORD_SIZE),
         }
@@ -210,7 +210,7 @@ class _Reader:
     def _value(self, term: z3.BitVecRef, instruction: int) -> Value:
         if (value := number(z3.simplify(term))) is not None:
             return value
-        shake = self._contract.status.handshake
+        shake = self._contract.shared.status.handshake
         if shake is not None and self._prover.holds((), term == shake.offered + self._apic_id):
             return "offer"
         raise ProcessError(

@@ -108,10 +108,13 @@ def _compare_image(
     QEMU does not set the accessed flag of a code descriptor on a far return.
     """
     seen, wanted = bytearray(memory), bytearray(prediction.image_after)
-    word = image.symbols[contract.status.word]
-    status = (int.from_bytes(data[word : word + 4], "little") for data in (wanted, seen))
-    result.show("status word", *(f"{value:#x}" for value in status))
-    tables = range(image.symbols[contract.tables.start], image.symbols[contract.tables.end], 8)
+    if contract.status is not None:
+        word = image.symbols[contract.status.word]
+        status = (int.from_bytes(data[word : word + 4], "little") for data in (wanted, seen))
+        result.show("status word", *(f"{value:#x}" for value in status))
+    tables = range(0)
+    if contract.tables is not None:
+        tables = range(image.symbols[contract.tables.start], image.symbols[contract.tables.end])
     not_accessed_dirty = bytes(byte & ~ACCESSED_DIRTY & 0xFF for byte in range(256))
     for data in (seen, wanted):
         flags = data[tables.start : tables.stop : 8].translate(not_accessed_dirty)

@@ -149,7 +149,7 @@ def sample(
             record = _sample_one(contract, predictor, machine, given, times)
             if record.evidence is Evidence.NOT_REPLAYABLE:
                 continue
-            spread[region(given.values["kernel_phys_addr"])] += 1
+            spread[region(evaluate(run.kernel, given.values, lambda address: 0))] += 1
             if record.evidence is Evidence.CONTRADICTED:
                 contradictions.append(record)
     count = spread.total()
@@ -176,11 +176,12 @@ def _sample_one(
     given: Input,
     times: list[float],
 ) -> ReplayRecord:
-    kernel, boot_params = (
-        given.values[name] for name in ("kernel_phys_addr", "boot_params_phys_addr")
-    )
     length = len(predictor.image.data)
-    wanted = (kernel + 0x1000, boot_params + 0xFF8, given.base, given.base + length - 8)
+    kernel, boot_params = predictor.run.kernel, predictor.run.boot_params
+    wanted = [evaluate(kernel, given.values, lambda address: 0) + 0x1000]
+    if boot_params is not None:
+        wanted.append(evaluate(boot_params, given.values, lambda address: 0) + 0xFF8)
+    wanted += [given.base, given.base + length - 8]
     started = time.perf_counter()
     probes = tuple(address % (1 << 64) for address in wanted)
     record = replay(contract, predictor, machine, given, probes)

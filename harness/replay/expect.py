@@ -38,7 +38,7 @@ def expected(prediction: Prediction, probes: tuple[int, ...]) -> Expected:
         return prediction.mapped(start, access) and prediction.mapped(start + length - 1, access)
 
     kernel = prediction.registers()["rip"]
-    if kernel != prediction.given.values["kernel_phys_addr"]:
+    if kernel != prediction.kernel:
         return Expected(FAILED, None)  # the payload is not there
     if not prediction.mapped(kernel, Access.FETCH):
         return Expected(frozenset({OutcomeKind.SHUTDOWN}), None)

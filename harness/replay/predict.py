@@ -12,7 +12,8 @@ import z3
 from harness.replay.writes import CompiledWrite, Values
 from harness.solve.evaluate import Function, compile_term
 from harness.solve.obligation import Witness
-from harness.x86.execute import APIC_ID, scratch
+from harness.x86.execute import APIC_ID
+from harness.x86.given import unknown
 from harness.x86.memory import stretches
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
@@ -55,6 +56,7 @@ class Prediction:
 
     def __init__(self, predictor: Predictor, given: Input) -> None:
         self.given = given
+        self._kernel = predictor.kernel
         self.values = Values(given.values)
         self.entry = predictor.entry_bytes(given)
         self._unknown = dict(given.unknown)
@@ -101,6 +103,11 @@ class Prediction:
     def end(self) -> PathEnd:
         """The path's end."""
         return self._end.end
+
+    @property
+    def kernel(self) -> int:
+        """The address at which the trampoline shall end."""
+        return self._kernel(self.values, self.memory)
 
     def registers(self) -> dict[str, int]:
         """Registers at the end that are the same on every CPU: see `_CompiledEnd.state`."""
@@ -158,13 +165,15 @@ class Predictor:
 
     def __init__(self, contract: Contract, image: Image, run: Run) -> None:
         self.image = image
-        self._status = image.symbols[contract.status.word]
-        self._handshake = contract.status.handshake
-        self._words = {
-            image.symbols[contract.mailbox.kernel]: "kernel_phys_addr",
-            image.symbols[contract.mailbox.boot_params]: "boot_params_phys_addr",
-        }
-        self._unknown = stretches(scratch(contract, image))
+        self.run = run
+        self.kernel = compile_term(run.kernel)
+        """The address at which the trampoline shall end."""
+        self._status = contract.status
+        words = run.ends[0].memory.image.words if run.ends else {}
+        self._words = [
+            (offset, word.size() // 8, compile_term(word)) for offset, word in words.items()
+        ]
+        self._unknown = stretches(unknown(contract, image))
         self.ends = [_CompiledEnd(run, end) for end in run.ends]
 
     def predict(self, given: Input) -> Prediction:
@@ -181,16 +190,17 @@ class Predictor:
         for part in self._unknown:
             copies = -(-len(part) // len(given.garbage))
             data[part.start : part.stop] = (given.garbage * copies)[: len(part)]
-        if self._handshake is not None:  # the host offers the area to this CPU
-            offer = self._handshake.offered + given.values.get(APIC_ID, 0)
-            data[self._status : self._status + STATUS_WORD_SIZE] = offer.to_bytes(
-                STATUS_WORD_SIZE, "little"
-            )
+        if self._status is not None and self._status.handshake is not None:
+            # The host offers the area to this CPU.
+            offer = self._status.handshake.offered + given.values.get(APIC_ID, 0)
+            status = self.image.symbols[self._status.word]
+            data[status : status + STATUS_WORD_SIZE] = offer.to_bytes(STATUS_WORD_SIZE, "little")
         for address, byte in given.unknown.items():
             if any(address - given.base in part for part in self._unknown):
                 data[address - given.base] = byte
-        for offset, name in self._words.items():
-            data[offset : offset + 8] = given.values[name].to_bytes(8, "little")
+        for offset, size, word in self._words:
+            content = word(given.values, lambda address: 0)  # no word depends on memory
+            data[offset : offset + size] = content.to_bytes(size, "little")
         return bytes(data)
 
     def memory_at_entry(

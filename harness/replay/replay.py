@@ -49,19 +49,20 @@ def replay(
     if len(before) > BEFORE_MAX:
         reason = f"the path depends on or writes to {len(before)} places outside the image"
         return not_replayed(Evidence.NOT_REPLAYABLE, reason)
-    status = given.base + predictor.image.symbols[contract.status.word]
-    refused = contract.status.refused
+    status, refused = None, None
+    if contract.status is not None and (refused := contract.status.refused) is not None:
+        status = given.base + predictor.image.symbols[contract.status.word]
     outcome = machine.replay(
         Job(
             image=prediction.entry,
             base=given.base,
-            kernel=given.values["kernel_phys_addr"],
+            kernel=prediction.kernel,
             boot_params=given.values["boot_params_phys_addr"],
             probes=probes,
             before=before,
             dumps=dumps(prediction) if wanted.kinds != FAILED else (),
-            place_payload=machine.has_ram(given.values["kernel_phys_addr"], PAYLOAD),
-            status_address=status if refused else None,
+            place_payload=machine.has_ram(prediction.kernel, PAYLOAD),
+            status_address=status,
             refusals=refused.values if refused else (),
             injection=injected,
         )
@@ -88,7 +89,7 @@ def not_replayed(evidence: Evidence, reason: str) -> ReplayRecord:
 def obstacle(machine: Machine, prediction: Prediction, wanted: Expected) -> str:
     """Why an input cannot be replayed on this machine; empty if it can."""
     given, length = prediction.given, len(prediction.entry)
-    kernel = given.values["kernel_phys_addr"]
+    kernel = prediction.kernel
     if given.values["maxphyaddr"] != machine.phys_bits:
         return f"QEMU runs with MAXPHYADDR {machine.phys_bits}"
     if lacking(given.values) != machine.lacking:

@@ -141,9 +141,10 @@ class _Story:
             shown = {"rip": state.rip, "rsi": state.registers["rsi"], **selectors}
             shown |= vars(state.control)
             yield ", ".join(f"{name.upper()} = {value(term):#x}" for name, term in shown.items())
-        word = self._image.symbols[self._contract.status.word]
-        status = int.from_bytes(self._prediction.image_after[word : word + 4], "little")
-        yield f"the status word {self._contract.status.word} holds {status:#x}"
+        if (status := self._contract.status) is not None:
+            word = self._image.symbols[status.word]
+            holds = int.from_bytes(self._prediction.image_after[word : word + 4], "little")
+            yield f"the status word {status.word} holds {holds:#x}"
 
 
 def not_reached(image: Image, covered: tuple[int, ...]) -> tuple[str, ...]:

@@ -50,11 +50,10 @@ class Machine:
         self.subject = subject
         self._patience = patience
         self._guest = build(subject.parts.host)
-        self._status = BASE + subject.parts.image.symbols[subject.parts.contract.status.word]
-        mailbox = subject.parts.contract.mailbox
+        shared = subject.parts.contract.shared
+        self._status = BASE + subject.parts.image.symbols[shared.status.word]
         self._mailbox = [
-            BASE + subject.parts.image.symbols[word]
-            for word in (mailbox.kernel, mailbox.boot_params)
+            BASE + subject.parts.image.symbols[word] for word in (shared.kernel, shared.boot_params)
         ]
         self._size = -(-len(subject.parts.image.data) // PAGE) * PAGE
         self._owner = subject.parts.host.structs["host"].members["owner"]
@@ -319,7 +318,10 @@ class Machine:
 
     def tables(self) -> bytes:
         """The area's page tables."""
-        symbols, tables = self.subject.parts.image.symbols, self.subject.parts.contract.tables
+        symbols, tables = (
+            self.subject.parts.image.symbols,
+            self.subject.parts.contract.shared.tables,
+        )
         start, end = symbols[tables.start], symbols[tables.end]
         return self._live.read(BASE + start, end - start)
 

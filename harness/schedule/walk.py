@@ -65,7 +65,7 @@ class _Walker:
     def __init__(self, machine: Machine, random: Random, result: Walk) -> None:
         self._random, self._result = random, result
         self._host = machine.subject.pair.host
-        self._refuses = machine.subject.parts.contract.status.refused is not None
+        self._refuses = machine.subject.parts.contract.shared.status.refused is not None
         self._explorer = explorer_of(machine.subject.pair, ATTEMPTS, STRAYS)
         self._follower = Follower(machine)
         self._last = ""

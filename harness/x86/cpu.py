@@ -10,10 +10,12 @@ import z3
 from angr.state_plugins.plugin import SimStatePlugin
 
 from harness.x86.memory import EntryImage, Memory, Pages, Record
+from harness.x86.promise import HostTables
 from harness.x86.registers import FLAGS, GENERAL, Lazy, Registers
 from harness.x86.run import Access, Before, FinalState, TableLoad
-from harness.x86.terms import Base
+from harness.x86.terms import Base, const, simplify
 from models.descriptors import Segment
+from models.hand_over import HandOver
 from models.modes import (
     CR0_PE,
     CR0_PG,
@@ -37,10 +39,13 @@ class TablePointer:
 class Cpu(SimStatePlugin):
     """Registers, hidden segment state, control registers, memory, and the way that led here.
 
-    `pc` is the image offset of the next instruction: CS.base + IP = base + pc always holds.
-    `identity_slots` are the image offsets of the table entries through which the image is mapped
+    `pc` is the image offset of the next instruction. It is executed where the image lies, or in a
+    copy of that part: `origin` is the linear address (64 bits) of image offset 0 as seen from
+    there, so that CS.base + IP = origin + pc always holds. `entry`: index of the entry.
+    `identity_slots` are the addresses of the table entries through which the image is mapped
     to itself, once that is proved; None while paging is off or while it is not. `proved_in` is the
     memory for which it was proved.
+    `host_tables`: those in force, if they are the host's.
     `tables_fresh`: no store since the tables in use were loaded, so the TLB holds what a walk would
     give. `walked`: paging has been on, so that the CPU may have set flags in table entries.
     `hazards`: writes that may have changed code. `locations`: symbolic addresses by id, size and
@@ -67,12 +72,15 @@ class Cpu(SimStatePlugin):
         self.mode = Mode.REAL16
         self.paging = False
         self.pc = 0
+        self.origin = memory.base.term
+        self.entry = 0
         self.path: tuple[z3.BoolRef, ...] = ()
         self.accesses: tuple[Access, ...] = ()
         self.table_loads: tuple[TableLoad, ...] = ()
         self.trace: tuple[tuple[int, str], ...] = ()
-        self.identity_slots: frozenset[int] | None = None
+        self.identity_slots: tuple[z3.BitVecRef, ...] | None = None
         self.proved_in = memory
+        self.host_tables: HostTables | None = None
         self.tables_fresh = True
         self.walked = False
         self.hazards: tuple[Record, ...] = ()
@@ -93,9 +101,19 @@ class Cpu(SimStatePlugin):
             self.memory,
         )
         for name in (
-            *("mode", "paging", "pc", "path", "accesses", "table_loads", "trace"),
-            *("identity_slots", "proved_in", "tables_fresh", "walked", "hazards", "locations"),
-            *("instructions", "history", "noted"),
+            *(
+                "mode",
+                "paging",
+                "pc",
+                "origin",
+                "entry",
+                "path",
+                "accesses",
+                "table_loads",
+                "trace",
+            ),
+            *("identity_slots", "proved_in", "host_tables", "tables_fresh", "walked", "hazards"),
+            *("locations", "instructions", "history", "noted"),
         ):
             setattr(twin, name, getattr(self, name))
         return twin
@@ -113,6 +131,17 @@ class Cpu(SimStatePlugin):
             truth(cs.long),
             truth(cs.big),
         )
+
+    @property
+    def in_place(self) -> bool:
+        """The code at hand is the image's own, not a copy of it."""
+        return self.origin is self.memory.base.term
+
+    def at(self, offset: int) -> z3.BitVecRef:
+        """The linear address of an image offset as the running code sees it."""
+        if self.in_place:
+            return self.memory.base.at(offset)
+        return simplify(self.origin + const(offset))
 
     def note(self) -> None:
         """Add to the history what was written to registers since it was last called.
@@ -185,6 +214,25 @@ def after_init_sipi(base: Base, image: EntryImage, any_registers: bool = False) 
         TablePointer(register("idtr_base"), register("idtr_limit", 16)),
         Memory(base, image),
     )
+
+
+def after_hand_over(memory: Memory, state: HandOver) -> Cpu:
+    """The CPU at a 64-bit entry, on page tables of the host's."""
+    held = {register: z3.simplify(value) for register, value in state.registers.items()}
+    flags = {
+        flag: z3.simplify(z3.ZeroExt(7, z3.Extract(bit, bit, held["rflags"])))
+        for flag, bit in FLAGS.items()
+    }
+    cpu = Cpu(
+        Registers({register: held[register] for register in GENERAL}, dict(flags)),
+        {register: simplified(segment) for register, segment in state.segments.items()},
+        Control(*(held[register] for register in ("cr0", "cr3", "cr4", "efer"))),
+        TablePointer(held["gdtr_base"], held["gdtr_limit"]),
+        TablePointer(held["idtr_base"], held["idtr_limit"]),
+        memory,
+    )
+    cpu.update_mode()
+    return cpu
 
 
 def simplified(segment: Segment) -> Segment:

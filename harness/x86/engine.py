@@ -63,6 +63,9 @@ def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
     """Execute one instruction. The CPUs that go on: none, one, or two after a branch."""
     machine = Machine(environment, cpu)
     try:
+        if cpu.pc == environment.stop and cpu.in_place and cpu.mode is Mode.LONG64:
+            machine.end(EndKind.HAND_OFF, "", rip=cpu.at(cpu.pc))
+            return []
         cpu.instructions += 1
         if cpu.instructions > MAX_INSTRUCTIONS:
             raise machine.refuse(f"more than {MAX_INSTRUCTIONS} instructions on one path")
@@ -94,9 +97,28 @@ def fetch(machine: Machine) -> Instruction:
         raise machine.refuse("execution runs out of the image")
     data = image.data[cpu.pc : cpu.pc + MAX_LENGTH]
     instruction = lift(data, cpu.pc, cpu.mode.bits)
-    span = range(cpu.pc, instruction.end)
-    if any(offset in image.unknown or offset in environment.shared for offset in span) or any(
-        start < instruction.end and cpu.pc < start + 8 for start in image.words
+    linear = cpu.at(cpu.pc)
+    if cpu.in_place:
+        _check_bytes(machine, instruction)
+    else:
+        _check_copy(machine, instruction, linear)
+    cs = cpu.segments["cs"]
+    if cpu.mode is not Mode.LONG64 and number(cs.limit) != 0xFFFF_FFFF:
+        offset = low(simplify(linear - cs.base), 32)
+        machine.fault_if(fetch_faults(cs, offset, instruction.length), "#GP: EIP is outside CS")
+    if cpu.paging and (cpu.identity_slots is None or not cpu.in_place):
+        machine.translate(linear, instruction.length, Kind.FETCH)
+    return instruction
+
+
+def _check_bytes(machine: Machine, instruction: Instruction) -> None:
+    """The instruction in the image is as it was assembled."""
+    environment, image = machine.environment, machine.environment.image
+    span = range(instruction.offset, instruction.end)
+    shared = environment.shared or range(0)
+    if any(offset in image.unknown or offset in shared for offset in span) or any(
+        start < instruction.end and instruction.offset < start + word.size() // 8
+        for start, word in image.words.items()
     ):
         raise machine.refuse("execution of bytes whose content at entry is unknown")
     if overwritten := _overwritten(machine, instruction):
@@ -105,14 +127,18 @@ def fetch(machine: Machine) -> Instruction:
             EndKind.OVERWRITTEN,
             f"`{instruction}` may have been overwritten",
         )
-    linear = environment.base.at(cpu.pc)
-    cs = cpu.segments["cs"]
-    if cpu.mode is not Mode.LONG64 and number(cs.limit) != 0xFFFF_FFFF:
-        offset = low(simplify(linear - cs.base), 32)
-        machine.fault_if(fetch_faults(cs, offset, instruction.length), "#GP: EIP is outside CS")
-    if cpu.paging and cpu.identity_slots is None:
-        machine.translate(linear, instruction.length, Kind.FETCH)
-    return instruction
+
+
+def _check_copy(machine: Machine, instruction: Instruction, linear: z3.BitVecRef) -> None:
+    """The instruction in a copy of the image is as it was assembled: what memory holds now."""
+    copied = [part for _, part in machine.environment.copies if instruction.offset in part]
+    if not copied or instruction.end > copied[0].stop:
+        raise machine.refuse("execution runs out of the copy of the image's code")
+    length = instruction.length
+    wanted = machine.environment.image.data[instruction.offset : instruction.end]
+    found = number(machine.cpu.memory.read(linear, length))
+    if found is None or found.to_bytes(length, "little") != wanted:
+        raise machine.refuse("execution of a copy that is not what was assembled")
 
 
 def _overwritten(machine: Machine, instruction: Instruction) -> list[z3.BoolRef]:

@@ -7,21 +7,24 @@ import io
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import angr
 import archinfo
 import z3
 
-from harness.x86.cpu import Cpu, after_init_sipi
+from harness.x86.cpu import Cpu, after_hand_over, after_init_sipi
 from harness.x86.engine import TrampolineEngine
-from harness.x86.memory import EntryImage, stretches
+from harness.x86.given import Given, at_entry, given, kept_parts
+from harness.x86.machine import Machine
+from harness.x86.memory import EntryImage, Memory, Write, stretches
 from harness.x86.path import Environment
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, Run
 from harness.x86.static_tables import static_tables
-from harness.x86.terms import Base
-from models.cpuid import Features, consistent
+from harness.x86.terms import VECTOR, Base, variables
+from models.cpuid import Features
 from trampoline.contract import Contract
 from trampoline.image import STATUS_WORD_SIZE, Image
 
@@ -29,17 +32,7 @@ MAX_PATHS = 1000
 MAX_OPEN_AFTER_REFUSAL = 16  # with a refusal nothing can be proved: more paths are not worth it
 PAGE = 0x1000
 
-UPPER_HALVES_ZERO = (
-    "the upper halves of the general registers are 0 after the switch to 64-bit mode "
-    "(the manual leaves them undefined)"
-)
-INIT_STATE = "the CPU starts as INIT and SIPI leave it (SDM 3A table 9-1); nothing else is known"
-ANY_REGISTERS = (
-    "the CPU starts in real mode where the SIPI says, with control registers, limits and rights as "
-    "INIT leaves them (SDM 3A table 9-1); registers and flags hold anything"
-)
 APIC_ID = "initial_apic_id"
-LONG_MODE = "the CPU has Intel 64 (CPUID.80000001H:EDX.LM = 1)"
 
 
 def bases(contract: Contract, image: Image) -> tuple[int, int]:
@@ -73,41 +66,26 @@ def execute(
         max_extended=z3.BitVec("cpuid_max_extended", 32),
         apic_id=z3.BitVec(APIC_ID, 8),
     )
-    kernel = z3.BitVec("kernel_phys_addr", 64)
-    boot_params = z3.BitVec("boot_params_phys_addr", 64)
-    symbols = image.symbols
-    status = symbols[contract.status.word]
-    entry_image = EntryImage(
-        data=image.data,
-        unknown=scratch(contract, image),
-        words={
-            symbols[contract.mailbox.kernel]: kernel,
-            symbols[contract.mailbox.boot_params]: boot_params,
-        },
-    )
-    assumptions = _assumptions(contract, base, features, any_registers)
-    environment = Environment(
-        base=base,
-        image=entry_image,
-        tables=range(symbols[contract.tables.start], symbols[contract.tables.end]),
-        prover=Prover([condition for _, condition in assumptions]),
-        features=features,
-        upper_halves_zero="upper-halves-zero" in contract.entry.assume,
-        known=_known(entry_image),
-        shared=range(status, status + STATUS_WORD_SIZE),
-    )
-    cpu = after_init_sipi(base, entry_image, any_registers)
-    cpu.memory = static_tables(cpu.memory, environment.tables)
-    lost = _explore(image, environment, cpu, progress)
+    inputs = given(contract, image, base, features, any_registers)
+    environment = _environment(contract, image, inputs)
+    lost = ""
+    for number, entry in enumerate(contract.entry):
+        try:
+            cpu = _start(number, contract, image, inputs, environment, any_registers)
+        except ValueError as error:
+            lost = f"entry {entry.called}: {error}"
+            break
+        where = f"{entry.called}: " if len(contract.entry) > 1 else ""
+        if lost := _explore(image, environment, cpu, partial(_say, progress, where)):
+            break
     return Run(
         name=contract.name,
-        assumptions=assumptions,
-        inputs={
-            "base": base.term,
-            "kernel_phys_addr": kernel,
-            "boot_params_phys_addr": boot_params,
-            "maxphyaddr": features.maxphyaddr,
-        },
+        assumptions=inputs.assumptions,
+        inputs={"base": base.term, **inputs.chosen, "maxphyaddr": features.maxphyaddr},
+        kernel=inputs.kernel,
+        boot_params=inputs.boot_params,
+        entries=tuple(entry.called for entry in contract.entry),
+        host_tables=inputs.host_tables,
         features=features,
         ends=tuple(environment.ends),
         covered=tuple(sorted(environment.covered)),
@@ -117,52 +95,98 @@ def execute(
     )
 
 
-def scratch(contract: Contract, image: Image) -> frozenset[int]:
-    """Offsets of the image bytes of which the contract says nothing at entry."""
-    offsets: set[int] = set()
-    for part in contract.scratch:
-        start = image.symbols[part.start] + part.offset
-        end = start + part.size if part.size is not None else image.symbols[part.end or ""]
-        offsets.update(range(start, end))
-    return frozenset(offsets)
+def _say(progress: Callable[[str], None], where: str, text: str) -> None:
+    progress(where + text)
 
 
-def _known(image: EntryImage) -> tuple[range, ...]:
-    """The longest ranges of bytes that are neither scratch nor mailbox."""
-    words = {start + byte for start in image.words for byte in range(8)}
-    return tuple(stretches(set(range(len(image.data))) - image.unknown - words))
-
-
-def _assumptions(
-    contract: Contract, base: Base, features: Features, any_registers: bool
-) -> tuple[tuple[str, z3.BoolRef], ...]:
-    lowest, highest = contract.cpu.maxphyaddr
-    true = z3.BoolVal(True)
-    result = [
-        (
-            f"the image lies at a page-aligned base from {base.lowest:#x} to {base.highest:#x}",
-            z3.simplify(base.in_range()),
+def _environment(contract: Contract, image: Image, inputs: Given) -> Environment:
+    symbols, tables = image.symbols, contract.tables
+    status, stop = contract.status, contract.kernel.symbol
+    assume = {assumption for entry in contract.entry for assumption in entry.assume}
+    return Environment(
+        base=inputs.base,
+        image=inputs.image,
+        tables=range(symbols[tables.start], symbols[tables.end]) if tables else range(0),
+        prover=Prover([condition for _, condition in inputs.assumptions]),
+        features=inputs.features,
+        upper_halves_zero="upper-halves-zero" in assume,
+        known=_known(contract, image, inputs.image),
+        shared=_word(symbols[status.word], STATUS_WORD_SIZE) if status else None,
+        stop=symbols[stop] if stop is not None else None,
+        copies=tuple(
+            (area.address, range(*(symbols[symbol] for symbol in area.copy_of)))
+            for area in contract.area
+            if area.copy_of is not None
         ),
-        (
-            f"MAXPHYADDR is {lowest} to {highest}",
-            z3.And(z3.UGE(features.maxphyaddr, lowest), z3.ULE(features.maxphyaddr, highest)),
-        ),
-        ("no NMI, SMI, INIT, machine check or debug exception during the run", true),
-        ("no other agent writes the image during the run, but for the status word", true),
-        ("memory is RAM: a read, also one of a page walk, gives what was written last", true),
-        ("A20 is on; no nested paging or memory encryption", true),
-        (
-            "CPUID exists and tells the truth; Intel 64 comes with PAE and leaf 80000008H",
-            z3.simplify(consistent(features)),
-        ),
-        (ANY_REGISTERS if any_registers else INIT_STATE, true),
-        ("the image's bytes are as assembled, but for mailbox and scratch areas", true),
+        host_tables=inputs.host_tables,
+    )
+
+
+def _word(offset: int, size: int) -> range:
+    return range(offset, offset + size)
+
+
+def _known(contract: Contract, image: Image, at_entry: EntryImage) -> tuple[range, ...]:
+    """The longest ranges of bytes that are neither scratch nor words of the host's: such as may be
+    code, what the host has filled in there included."""
+    host = {
+        start + byte
+        for start, word in at_entry.words.items()
+        if start not in image.fixups
+        for byte in range(word.size() // 8)
+    }
+    return tuple(stretches(set(range(len(image.data))) - at_entry.unknown - host))
+
+
+def _start(
+    number: int,
+    contract: Contract,
+    image: Image,
+    inputs: Given,
+    environment: Environment,
+    any_registers: bool,
+) -> Cpu:
+    """The CPU at one of the entries. ValueError if nothing is known of the start before it."""
+    entry = contract.entry[number]
+    if entry.mode == "real":
+        cpu = after_init_sipi(inputs.base, inputs.image, any_registers)
+    else:
+        cpu = after_hand_over(Memory(inputs.base, inputs.image), inputs.hand_over)
+        cpu.pc = image.symbols[entry.symbol]
+    cpu.memory = static_tables(cpu.memory, environment.tables)
+    cpu.entry = number
+    here = at_entry(number, contract)
+    cpu.path = () if z3.is_true(here) else (here,)
+    if entry.after is not None:
+        before = [other.called for other in contract.entry].index(entry.after)
+        cpu.memory = _left_by(before, contract, image, cpu.memory, environment)
+    if cpu.paging:
+        Machine(environment, cpu).map_image(flushed=True)
+    return cpu
+
+
+def _left_by(
+    number: int, contract: Contract, image: Image, memory: Memory, environment: Environment
+) -> Memory:
+    """Memory at entry once a start at entry `number` has handed over: what it leaves is kept in
+    some parts of the image, and is the same on each of its paths."""
+    before = [
+        end for end in environment.ends if end.entry == number and end.kind is EndKind.HAND_OFF
     ]
-    if "long-mode" in contract.cpu.assume:
-        result.append((LONG_MODE, features.long_mode))
-    if "upper-halves-zero" in contract.entry.assume:
-        result.append((UPPER_HALVES_ZERO, true))
-    return tuple(result)
+    if not before:
+        raise ValueError(f"no start at {contract.entry[number].called} hands over")
+    for part in kept_parts(contract, image):
+        at = environment.base.at(part.start)
+        first, *others = (end.memory.read(at, len(part)) for end in before)
+        if any(not first.eq(other) for other in others):
+            raise ValueError(
+                f"the bytes at {part.start:#x} are left differently by different paths"
+            )
+        if set(variables(first)) - {VECTOR}:
+            raise ValueError(f"the bytes at {part.start:#x} are left with what depends on an input")
+        pages = frozenset(range(part.start & -PAGE, part.stop, PAGE))
+        memory = memory.append(Write(at, len(part), first, pages))
+    return memory
 
 
 def _explore(

@@ -52,7 +52,7 @@ class Machine(Translated):
 
     def pc_relative(self, offset: int, bits: int) -> z3.BitVecRef:
         """The instruction pointer at an image offset: linear address less CS.base."""
-        linear = self.environment.base.at(offset)
+        linear = self.cpu.at(offset)
         if self.cpu.mode is not Mode.LONG64:
             linear = simplify(linear - self.cpu.segments["cs"].base)
         return low(linear, bits)
@@ -113,6 +113,8 @@ class Machine(Translated):
     def _seen(self, linear: z3.BitVecRef, size: int) -> z3.BitVecRef | None:
         """What the status word holds now, which may be anything; None for other memory."""
         shared, offset = self.environment.shared, self.environment.base.offset_of(linear)
+        if shared is None:
+            return None
         if offset == shared.start and size == len(shared):
             return self.environment.unknown(STATUS_SEEN, 8 * size)
         word = Write(self.environment.base.at(shared.start), len(shared), const(0, 8 * len(shared)))

@@ -79,8 +79,8 @@ Record = Write | RangeWrite
 class EntryImage:
     """The image's bytes as the target CPU finds them.
 
-    `data` is what the host copied; offsets in `unknown` hold anything; `words` are the mailbox
-    words, offset to 64-bit symbol.
+    `data` is what the host copied; offsets in `unknown` hold anything; `words` are what the host
+    filled in, offset to term of whole bytes.
     """
 
     data: bytes
@@ -191,8 +191,9 @@ class Memory:
         return number(rest) == 0 or not ask(rest != 0)
 
     def _at_entry(self, address: z3.BitVecRef, offset: int | None, size: int) -> z3.BitVecRef:
-        if offset is not None and offset in self.image.words and size == 8:
-            return self.image.words[offset]
+        word = self.image.words.get(offset) if offset is not None else None
+        if word is not None and word.size() == 8 * size:
+            return word
         parts = [
             self._byte_at_entry(simplify(address + i), None if offset is None else offset + i)
             for i in reversed(range(size))
@@ -202,7 +203,7 @@ class Memory:
     def _byte_at_entry(self, address: z3.BitVecRef, offset: int | None) -> z3.BitVecRef:
         if offset is not None and 0 <= offset < len(self.image.data):
             for start, word in self.image.words.items():
-                if start <= offset < start + 8:
+                if start <= offset < start + word.size() // 8:
                     low = 8 * (offset - start)
                     return z3.Extract(low + 7, low, word)
             if offset not in self.image.unknown:

@@ -15,6 +15,7 @@ import z3
 from harness.x86.cpu import Cpu
 from harness.x86.errors import Unsupported
 from harness.x86.memory import EntryImage
+from harness.x86.promise import HostTables
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, PathEnd
 from harness.x86.terms import Base
@@ -29,9 +30,12 @@ class PathOver(Exception):
 class Environment:
     """What all paths of one run share.
 
-    `tables` is the image range that holds page tables, `known` the ranges of image bytes that are
-    at entry as they were assembled, `shared` the status word, which the host may write at any
-    time. All are offsets in bytes. `counts`: by the id of the condition
+    `tables` is the image range that holds page tables (empty if none does), `known` the ranges of
+    image bytes that are at entry as they were assembled or filled in, `shared` the status word,
+    which the host may write at any time, `stop` where the trampoline is done in 64-bit mode. All
+    are offsets in bytes.
+    `copies`: physical address of the copy that the image's code makes of part of itself, and that
+    part. `host_tables`: page tables that the host has made. `counts`: by the id of the condition
     under which a loop goes on, that condition and how many iterations it allows.
     """
 
@@ -42,7 +46,10 @@ class Environment:
     features: Features
     upper_halves_zero: bool
     known: tuple[range, ...]
-    shared: range
+    shared: range | None
+    stop: int | None = None
+    copies: tuple[tuple[int, range], ...] = ()
+    host_tables: tuple[HostTables, ...] = ()
     ends: list[PathEnd] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     counts: dict[int, tuple[z3.BoolRef, int]] = field(default_factory=dict)
@@ -84,7 +91,7 @@ class Path:
     def end(self, kind: EndKind, detail: str, *, rip: z3.BitVecRef | None = None) -> None:
         """Record that the path ends here."""
         cpu = self.cpu
-        at = self.environment.base.at(self.instruction) if rip is None else rip
+        at = cpu.at(self.instruction) if rip is None else rip
         self.environment.ends.append(
             PathEnd(
                 kind=kind,
@@ -97,6 +104,7 @@ class Path:
                 accesses=cpu.accesses,
                 table_loads=cpu.table_loads,
                 trace=cpu.trace,
+                entry=cpu.entry,
                 history=cpu.history,
             )
         )

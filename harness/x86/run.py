@@ -9,6 +9,7 @@ from enum import Enum
 import z3
 
 from harness.x86.memory import Memory
+from harness.x86.promise import HostTables
 from harness.x86.registers import Value, force
 from models.cpuid import Features
 from models.descriptors import Segment
@@ -27,6 +28,7 @@ class EndKind(Enum):
     STRAY = "an access that is mapped to another physical address"
     TABLE_IN_USE = "store that changes a translation in use, with no invalidation after it"
     SPINNING = "an endless loop"
+    WAITING = "waits until another CPU changes a shared word"
     OVERWRITTEN = "execution of bytes that the path itself may have written"
     UNSUPPORTED = "not covered by the machine"
 
@@ -131,6 +133,7 @@ class PathEnd:
     accesses: tuple[Access, ...]
     table_loads: tuple[TableLoad, ...]
     trace: tuple[tuple[int, str], ...]  # (image offset, mode name) of each executed instruction
+    entry: int  # index of the entry at which the path begins
     history: tuple[Before, ...]  # one for each entry of the trace
 
     @property
@@ -146,8 +149,12 @@ class PathEnd:
 
 @dataclass(frozen=True)
 class Run:
-    """All paths of one trampoline from SIPI on.
+    """All paths of one trampoline from its entries on.
 
+    `kernel` is the address that they shall end at, `boot_params` what RSI shall hold there.
+    `inputs` are the symbols of both where they are the host's to choose, the base and MAXPHYADDR.
+    `entries` names the entries: the input ENTRY is an index to it. `host_tables` are page tables
+    that the host has made.
     `assumptions` are sentence and condition: what contract and manual restrict the inputs to. It
     holds on every path. `covered` are the offsets of all instructions that some path executes.
     `lost` says why paths are missing; it is empty if none is.
@@ -156,6 +163,10 @@ class Run:
     name: str
     assumptions: tuple[tuple[str, z3.BoolRef], ...]
     inputs: dict[str, z3.BitVecRef]
+    kernel: z3.BitVecRef
+    boot_params: z3.BitVecRef | None
+    entries: tuple[str, ...]
+    host_tables: tuple[HostTables, ...]
     features: Features
     ends: tuple[PathEnd, ...]
     covered: tuple[int, ...]

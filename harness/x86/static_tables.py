@@ -18,7 +18,10 @@ def static_tables(memory: Memory, tables: range) -> Memory:
     image = memory.image
     run: list[tuple[int, int]] = []  # (offset, entry), equal steps
     for offset in range(tables.start, tables.stop, ENTRY):
-        mailbox = any(offset < word + ENTRY and word < offset + ENTRY for word in image.words)
+        mailbox = any(
+            offset < start + word.size() // 8 and start < offset + ENTRY
+            for start, word in image.words.items()
+        )
         if mailbox or not image.unknown.isdisjoint(range(offset, offset + ENTRY)):
             memory, run = _write(memory, run), []
             continue

@@ -89,7 +89,7 @@ def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
     if cpu.paging:
         machine.map_image(flushed=not was_paging)
     else:
-        cpu.identity_slots = None
+        cpu.identity_slots, cpu.host_tables = None, None
 
 
 def _check_paging_kind(machine: Machine) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Symbols of a run, and the one normal form that the machine knows: *base + constant*.
 
-All values are z3 bit-vectors. The base is not a free 64-bit value: SIPI delivers an 8-bit vector V
-and the CPU starts at V << 12 (SDM 3A "MP Initialization Protocol"), so V is the symbol.
+All values are z3 bit-vectors. The base is not a free 64-bit value but the number V of a page,
+shifted by 12. For an image that is started in real mode V is the vector of the SIPI, which has 8
+bits (SDM 3A "MP Initialization Protocol").
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from harness.x86.solver import check, fresh
 
 RLIMIT = 10_000_000  # z3 resource units for the question whether a term is base + constant
 VECTOR = "sipi_vector"
+ENTRY = "entry"
+"""Name of the symbol (8 bits) that says at which of several entries the CPU starts."""
 INDEX = "iteration"  # index of an element of a range write, 64 bits
 ENTRY_MEMORY = z3.Array("memory_at_entry", z3.BitVecSort(64), z3.BitVecSort(8))
 """Physical memory as the CPU finds it at its first instruction; nothing is assumed of it."""
@@ -125,10 +128,11 @@ class Base:
     _offsets: dict[int, tuple[z3.ExprRef, int | None]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.vector = z3.BitVec(VECTOR, 8)
+        bits = max(8, (self.highest >> 12).bit_length())
+        self.vector = z3.BitVec(VECTOR, bits)
         if self.lowest == self.highest:
-            self.vector = const(self.lowest >> 12, 8)
-        self.term = z3.simplify(z3.Concat(const(0, 44), self.vector, const(0, 12)))
+            self.vector = const(self.lowest >> 12, bits)
+        self.term = z3.simplify(z3.Concat(const(0, 52 - bits), self.vector, const(0, 12)))
 
     @property
     def concrete(self) -> bool:
@@ -167,7 +171,7 @@ class Base:
             return None
         wide = low(term, 64)
         sample: int = z3.simplify(
-            z3.substitute(wide, (self.vector, const(self.lowest >> 12, 8)))
+            z3.substitute(wide, (self.vector, const(self.lowest >> 12, self.vector.size())))
         ).as_long()
         offset = sample - self.lowest
         if term.eq(self.at(offset, term.size())):

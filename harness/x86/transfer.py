@@ -142,12 +142,15 @@ def go_to(machine: Machine, linear: z3.BitVecRef) -> None:
     """Go on at a linear address: inside the image, or the path ends with the hand-off."""
     cpu, environment = machine.cpu, machine.environment
     offset = environment.base.offset_of(linear)
-    inside = offset is not None and 0 <= offset < len(environment.image.data)
     # A concrete base makes every constant an offset; the mailbox never is a constant.
-    if inside:
-        assert offset is not None
-        cpu.pc = offset
+    if offset is not None and 0 <= offset < len(environment.image.data):
+        cpu.pc, cpu.origin = offset, environment.base.term
         return
+    address = number(linear)
+    for start, part in environment.copies:
+        if address is not None and 0 <= address - start < len(part):
+            cpu.pc, cpu.origin = part.start + address - start, const(start - part.start)
+            return
     if cpu.mode is not Mode.LONG64:
         raise machine.refuse(f"a jump out of the image in {cpu.mode.value}")
     machine.fault_if(z3.Not(canonical(linear, 4)), "#GP: jump to a non-canonical address")

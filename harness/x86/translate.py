@@ -12,15 +12,18 @@ import z3
 
 from harness.x86.memory import PAGE, Pages, Record, Write, overlap, span_of
 from harness.x86.path import Path
+from harness.x86.promise import HostTables, lies_in, misses
 from harness.x86.run import EndKind
 from harness.x86.tables import EntryReader
 from harness.x86.terms import const, number, simplify, variables
-from models.modes import CR0_WP, EFER_NXE
+from models.modes import CR0_WP, CR4_LA57, EFER_NXE
 from models.paging import ANY_ACCESS, Paging, walk
 from models.paging import Access as Kind
 
 UPPER_HALF = "upper_half"
 """Part of the name of each symbol for an upper half that the manual leaves undefined."""
+TABLE_ADDRESS = 0x000F_FFFF_FFFF_F000
+"""Bits 51:12 of CR3 and of an entry: a table's physical address (SDM 3A 4.5)."""
 ACCESSED_AND_DIRTY = 0x60
 """Bits 5 and 6 of a paging-structure entry: the CPU sets them whenever it likes (SDM 3A 4.8)."""
 
@@ -45,7 +48,7 @@ class Translated(Path):
 
         Gives the address back, maybe as a simpler term.
         """
-        if not self.cpu.paging or self._in_image(linear, size):
+        if not self.cpu.paging or self._in_image(linear, size) or self._promised(linear, size):
             return linear
         pages_may_differ = size > 1 and self.possible(
             z3.UGT(linear & (PAGE - 1), const(PAGE - size))
@@ -73,11 +76,44 @@ class Translated(Path):
         """The access lies in the image, and the image is known to be mapped to itself."""
         return self.cpu.identity_slots is not None and self._pages(linear, size) is not None
 
+    def _promised(self, linear: z3.BitVecRef, size: int) -> bool:
+        """The host's tables are in force, and map each byte of the access to itself."""
+        tables = self.cpu.host_tables
+        if tables is None:
+            return False
+        covered = z3.Or(*(lies_in(linear, size, part) for part in tables.covers))
+        return not self.possible(z3.Not(covered))
+
+    def _in_force(self) -> HostTables | None:
+        """The tables of the host's that control registers and memory are as it promised."""
+        control, prover = self.cpu.control, self.environment.prover
+        for tables in self.environment.host_tables:
+            same = z3.And(
+                (control.cr3 ^ tables.cr3) & TABLE_ADDRESS == 0,
+                (control.cr4 & CR4_LA57 != 0) == tables.five_level,
+                (control.efer & EFER_NXE != 0) == tables.no_execute,
+            )
+            if prover.holds(self.cpu.path, same) and all(
+                self._spares(tables, record) for record in self.cpu.memory.records
+            ):
+                return tables
+        return None
+
+    def _spares(self, tables: HostTables, record: Record) -> bool:
+        """The write changes no entry of these tables."""
+        spared = tables.spared_by(record.address, span_of(record))
+        return not self.possible(z3.Not(spared))
+
+    def _promise(self, linear: z3.BitVecRef) -> z3.BoolRef:
+        """All that the host promises of its tables as to this address."""
+        return z3.And(*(tables.instance(linear) for tables in self.environment.host_tables))
+
     def _walk(self, linear: z3.BitVecRef, access: Kind) -> None:
         if not self.cpu.tables_fresh:
             raise self.refuse("an access outside the image after a store that may change a table")
         before = self.cpu.path
-        if number(linear) is None and self.environment.base.offset_of(linear) is None:
+        moves = number(linear) is None and self.environment.base.offset_of(linear) is None
+        if moves and not self.environment.host_tables:
             limit = self._identity_limit()
             if limit is not None:
                 self.fault_if(
@@ -86,9 +122,13 @@ class Translated(Path):
                 return
         translation = walk(linear, access, self.paging(), self._read_entry)
         self.fault_if(translation.non_canonical, f"#GP: {access.words} at a non-canonical address")
-        self.fault_if(translation.fault, f"#PF: {access.words} at an address that is not mapped")
+        promise = self._promise(linear)
+        self.fault_if(
+            z3.And(promise, translation.fault),
+            f"#PF: {access.words} at an address that is not mapped",
+        )
         self.end_if(
-            translation.physical != linear,
+            z3.And(promise, translation.physical != linear),
             EndKind.STRAY,
             f"{access.words} at an address that is mapped elsewhere",
         )
@@ -130,6 +170,10 @@ class Translated(Path):
         self.cpu.identity_slots = None
         self.cpu.tables_fresh |= flushed
         base, memory = self.environment.base, self.cpu.memory
+        self.cpu.host_tables = self._in_force() if self.cpu.tables_fresh else None
+        if self._promised(base.term, len(self.environment.image.data)):
+            self.cpu.identity_slots, self.cpu.proved_in = (), memory
+            return
         offset = z3.BitVec("image_offset", 64)
         inside = z3.ULT(offset, len(self.environment.image.data))
         linear = simplify(base.term + offset)
@@ -143,20 +187,30 @@ class Translated(Path):
             return memory.read(address if self.possible(differs) else same, 8)
 
         translation = walk(linear, ANY_ACCESS, self.paging(), read)
+        inside = z3.And(inside, self._promise(linear))
         bad = z3.Or(translation.fault, translation.physical != linear)
         if self.possible(z3.And(inside, bad)):
             return
-        slots: set[int] = set()
+        slots: dict[int, z3.BitVecRef] = {}
         for entry, same in zip(translation.entries, of_first_byte, strict=True):
-            if not self.possible(z3.And(inside, entry.used)):
+            used = z3.And(inside, entry.used)
+            if not self.possible(used) or self._is_the_hosts(used, entry.address):
                 continue
             slot = base.offset_of(same)
-            if slot is None or self.possible(z3.And(inside, entry.used, entry.address != same)):
+            if slot is None and number(same) is None:
                 return
-            if slot not in self.environment.tables:
+            if self.possible(z3.And(used, entry.address != same)):
+                return
+            if slot is not None and slot not in self.environment.tables:
                 raise self.refuse(f"paging through a table at {slot:#x}, outside [tables]")
-            slots.add(slot)
-        self.cpu.identity_slots, self.cpu.proved_in = frozenset(slots), memory
+            slots[same.get_id()] = same
+        self.cpu.identity_slots, self.cpu.proved_in = tuple(slots.values()), memory
+
+    def _is_the_hosts(self, used: z3.BoolRef, entry: z3.BitVecRef) -> bool:
+        """An entry that is used lies where none of the code's own writes goes."""
+        apart = [part for tables in self.environment.host_tables for part in tables.apart]
+        elsewhere = z3.And(*(misses(entry, 8, part) for part in apart))
+        return bool(apart) and not self.possible(z3.And(used, z3.Not(elsewhere)))
 
     def _read_entry(self, address: z3.BitVecRef) -> z3.BitVecRef:
         return self.cpu.memory.read(self.environment.base.normal(simplify(address)), 8)
@@ -172,13 +226,16 @@ class Translated(Path):
         """
         if self.cpu.identity_slots is None:
             raise self.refuse("a store while paging is on and the image is not mapped to itself")
+        if not all(self._spares(tables, record) for tables in self.environment.host_tables):
+            raise self.refuse("a store while paging is on that may change tables of the host's")
         before, base = self.cpu.proved_in, self.environment.base
         after = before.append(record)
-        for slot in sorted(self.cpu.identity_slots):
-            entry = base.at(slot)
-            if record.pages is not None and slot & -PAGE not in record.pages:
-                continue
-            pages = frozenset({slot & -PAGE})
+        for entry in self.cpu.identity_slots:
+            slot, pages = base.offset_of(entry), None
+            if slot is not None:
+                pages = frozenset({slot & -PAGE})
+                if record.pages is not None and not pages & record.pages:
+                    continue
             old, new = (memory.read(entry, 8, pages=pages) for memory in (before, after))
             if record.size == 8 and isinstance(record, Write) and before.aligned(record.address, 8):
                 hit, new = record.address == entry, record.value
@@ -192,7 +249,9 @@ class Translated(Path):
             )
 
     def _may_change_tables(self, record: Record) -> bool:
-        """All but writes to parts of the image that hold no tables."""
+        """All but writes to parts of the image that hold no tables, and what spares the host's."""
+        if self.cpu.host_tables is not None:
+            return not self._spares(self.cpu.host_tables, record)
         base, tables = self.environment.base, self.environment.tables
         if record.pages is None:
             return True

@@ -56,9 +56,9 @@ def test_a_status_word_that_the_copy_overwrites_is_lost(lost: bool, changed: Cha
     store = FREED.replace("FREE", "HELD")
     host = changed("multikernel", SETUP, COPY + FREED, store + COPY if lost else COPY + store)
     contract = contract_of("multikernel")
-    assert contract.status.handshake is not None
+    assert contract.shared.status.handshake is not None
     held = {"free": host.constants["STATUS_HELD"]}
-    handshake = contract.status.handshake.model_copy(update=held)
-    status = contract.status.model_copy(update={"handshake": handshake})
+    handshake = contract.shared.status.handshake.model_copy(update=held)
+    status = contract.shared.status.model_copy(update={"handshake": handshake})
     other = contract.model_copy(update={"status": status})
     assert refuted(setup_obligations(host, other), FREE) is lost

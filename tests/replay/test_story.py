@@ -233,11 +233,11 @@ def test_registers_that_become_open_are_named_once(rfc: Subject) -> None:
 
 def test_a_refusal_ends_with_its_status_word() -> None:
     hardened = load(RFC.parents[1] / "multikernel/contract.toml")
-    refused = hardened.contract.status.refused
+    refused = hardened.contract.shared.status.refused
     assert refused is not None
     end = told(hardened, 1 << 47)[-1]
     assert end.instruction == f"end: {EndKind.PARKED.value}"
-    word = hardened.contract.status.word
+    word = hardened.contract.shared.status.word
     assert f"the status word {word} holds {refused.kernel:#x}" in end.changes
 
 

@@ -102,8 +102,8 @@ def test_all_registers_can_be_set(tmp_path: Path, machine: Machine) -> None:
 def rfc_unassuming() -> Subject:
     """The RFC's trampoline without the assumption that upper halves are 0."""
     contract = load_contract(RFC)
-    entry = contract.entry.model_copy(update={"assume": ()})
-    contract = contract.model_copy(update={"entry": entry})
+    entry = contract.entry[0].model_copy(update={"assume": ()})
+    contract = contract.model_copy(update={"entry": (entry,)})
     image = load_image(contract)
     run = execute(contract, image, 0x90000)
     return Subject(contract, image, run, Predictor(contract, image, run))

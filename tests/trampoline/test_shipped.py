@@ -127,14 +127,15 @@ def test_the_status_values_in_the_contract_are_those_in_the_source() -> None:
         if words[:1] == ["#define"] and len(words) > 2
     }
     contract = load_contract(Path("trampoline/multikernel/contract.toml"))
-    assert contract.status.started == defined["STATUS_STARTED"]
-    assert contract.status.refused is not None
-    assert contract.status.refused.kernel == defined["STATUS_REFUSED_KERNEL"]
-    assert contract.status.refused.boot_params == defined["STATUS_REFUSED_BOOT_PARAMS"]
-    assert contract.status.refused.cpu == defined["STATUS_REFUSED_CPU"]
-    shake = contract.status.handshake
+    assert contract.shared.status.started == defined["STATUS_STARTED"]
+    assert contract.shared.status.refused is not None
+    assert contract.shared.status.refused.kernel == defined["STATUS_REFUSED_KERNEL"]
+    assert contract.shared.status.refused.boot_params == defined["STATUS_REFUSED_BOOT_PARAMS"]
+    assert contract.shared.status.refused.cpu == defined["STATUS_REFUSED_CPU"]
+    shake = contract.shared.status.handshake
     assert shake is not None
     assert shake.offered == defined["STATUS_OFFERED"]
     assert shake.running == defined["STATUS_RUNNING"]
     assert contract.kernel.size_max == defined["KERNEL_SIZE_MAX"]
+    assert contract.boot_params is not None
     assert contract.boot_params.size == defined["BOOT_PARAMS_SIZE"]

@@ -9,16 +9,27 @@
 
 /* Control registers: SDM vol. 3A 2.5. */
 #define CR0_PE			0x00000001	/* protected mode */
+#define CR0_NE			0x00000020	/* x87 errors raise #MF and no external interrupt */
+#define CR0_WP			0x00010000	/* read-only pages are so at CPL 0, too */
 #define CR0_PG			0x80000000	/* paging */
 #define CR4_PAE			0x00000020	/* 8-byte table entries; long mode needs them */
+#define CR4_LA57		0x00001000	/* 5-level paging; fixed while long mode is on */
+#define CR4_PCIDE		0x00020000	/* CR3 bits 11:0 number an address space */
+#define CR4_CET			0x00800000	/* control-flow enforcement; needs CR0.WP */
+/* Bits that forbid MOV to CR0 to clear PG (PCIDE) or WP (CET): SDM vol. 3A 2.5. */
+#define CR4_HOLDS_CR0		(CR4_PCIDE | CR4_CET)
 
 /* Extended feature enable register: SDM vol. 3A 2.2.1. */
 #define MSR_EFER		0xC0000080
 #define EFER_LME_BIT		8		/* long mode takes effect with CR0.PG */
 
 /* Address widths: SDM vol. 2A, CPUID; MAXPHYADDR is in AL. */
+#define CPUID_BASIC		0		/* EAX: the highest basic leaf */
 #define CPUID_BASIC_FEATURES	1
 #define CPUID_APIC_ID_SHIFT	24		/* in EBX: the initial APIC id, bits 31:24 */
+#define CPUID_PAE_BIT		6		/* in EDX: CR4.PAE can be set */
+#define CPUID_MORE_FEATURES	7		/* subleaf in ECX */
+#define CPUID_LA57_BIT		16		/* in ECX: CR4.LA57 can be set */
 #define CPUID_EXTENDED		0x80000000	/* EAX: the highest extended leaf */
 #define CPUID_FEATURES		0x80000001
 #define CPUID_LM_BIT		29		/* in EDX: long mode */
@@ -46,6 +57,7 @@
 #define PD_SHIFT		30		/* a page directory maps 1 GiB: bits 29:0 */
 #define PDPT_SHIFT		39		/* a PDPT maps 512 GiB: bits 38:0 */
 #define TABLE_ADDRESS_MASK	(-PAGE_SIZE)
+#define CR3_ADDRESS_MASK	0x000ffffffffff000	/* bits 51:12: the top-level table */
 
 /* Segment descriptors: SDM vol. 3A 3.4.5. All have base 0, 4 GiB limit, DPL 0. */
 #define DESC_CODE32		0x00cf9b000000ffff	/* D = 1, accessed */

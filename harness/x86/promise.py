@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Page tables that the host has made: nothing is known of them but what it promises.
+
+The promise speaks of every linear address. An instance of it, for one address, is a condition on
+memory at entry; whoever asks about that address may take it for granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import z3
+
+from models.paging import ANY_ACCESS, Paging, Translation, walk
+
+Range = tuple[z3.BitVecRef, z3.BitVecRef]
+"""First address and number of bytes, 64 bits each; it does not wrap."""
+ReadEntry = Callable[[z3.BitVecRef], z3.BitVecRef]
+ENTRY = 8  # bytes of a paging-structure entry
+
+
+@dataclass(frozen=True)
+class HostTables:
+    """Tables that are in force with this CR3, CR4.LA57 and EFER.NXE.
+
+    They map what lies in one of the ranges `covers` to itself, for every access, also under CR0.WP.
+    Of the entries that the walk of any address uses none lies in one of the ranges `apart`.
+    """
+
+    sentence: str
+    cr3: z3.BitVecRef
+    five_level: z3.BoolRef
+    no_execute: z3.BoolRef
+    gib_pages: z3.BoolRef
+    maxphyaddr: z3.BitVecRef
+    read_at_entry: ReadEntry
+    covers: tuple[Range, ...]
+    apart: tuple[Range, ...]
+
+    def covered(self, linear: z3.BitVecRef) -> z3.BoolRef:
+        """The address is mapped to itself by promise."""
+        return z3.Or(*(lies_in(linear, 1, part) for part in self.covers))
+
+    def spared_by(self, first: z3.BitVecRef, size: int) -> z3.BoolRef:
+        """A write of `size` bytes from `first` on changes none of the entries."""
+        return z3.Or(*(lies_in(first, size, part) for part in self.apart))
+
+    def walk_at_entry(self, linear: z3.BitVecRef, levels: int) -> Translation:
+        """The walk of an address, for any access, over memory at entry."""
+        paging = Paging(
+            cr3=self.cr3,
+            levels=levels,
+            write_protect=z3.BoolVal(True),
+            no_execute=self.no_execute,
+            gib_pages=self.gib_pages,
+            maxphyaddr=self.maxphyaddr,
+        )
+        return walk(linear, ANY_ACCESS, paging, self.read_at_entry)
+
+    def instance(self, linear: z3.BitVecRef) -> z3.BoolRef:
+        """What the promise says of one linear address (64 bits)."""
+        kinds = ((4, z3.Not(self.five_level)), (5, self.five_level))
+        return z3.And(*(z3.Implies(when, self._with(linear, levels)) for levels, when in kinds))
+
+    def _with(self, linear: z3.BitVecRef, levels: int) -> z3.BoolRef:
+        translation = self.walk_at_entry(linear, levels)
+        itself = z3.And(z3.Not(translation.fault), translation.physical == linear)
+        elsewhere = [
+            z3.Implies(entry.used, misses(entry.address, ENTRY, part))
+            for entry in translation.entries
+            for part in self.apart
+        ]
+        return z3.And(z3.Implies(self.covered(linear), itself), *elsewhere)
+
+
+def lies_in(first: z3.BitVecRef, size: int, part: Range) -> z3.BoolRef:
+    """All of the `size` bytes from `first` on lie in the range."""
+    start, length = part
+    return z3.And(z3.UGE(length, size), z3.ULE(first - start, length - size))
+
+
+def misses(first: z3.BitVecRef, size: int, part: Range) -> z3.BoolRef:
+    """None of the `size` bytes from `first` on lies in the range."""
+    start, length = part
+    return z3.And(z3.UGE(first - start, length), z3.UGE(start - first, size))
