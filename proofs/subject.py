@@ -11,20 +11,25 @@ import z3
 from harness.solve.obligation import Obligation
 from harness.x86.execute import execute
 from harness.x86.given import HAND_OVER, area_size, scratch
+from harness.x86.lift import MAX_LENGTH, lift
 from harness.x86.memory import stretches
 from harness.x86.promise import Range, lies_in
+from harness.x86.prover import Prover
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap
 from harness.x86.terms import index_symbol
 from models.linux_entry import HandOff, conditions, in_64_bit_mode
+from models.modes import Mode
 from models.paging import Access as Kind
 from trampoline.contract import Contract
-from trampoline.image import STATUS_WORD_SIZE, Image
+from trampoline.image import LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
 from trampoline.sections import Area, Status
 
 LINEAR_MAX = 1 << 47
 """First linear address that 4-level paging cannot map to itself (SDM vol. 1, 3.3.7.1)."""
 ACCESSED_AND_DIRTY = 0x60
+PATCH = 4
+"""Bytes of an operand that code writes."""
 OFFSET = z3.BitVec("offset", 64)
 """A byte of a range, counted from its start."""
 SIZE = z3.BitVec("kernel_size", 64)
@@ -195,6 +200,41 @@ class Subject:
             return self.lies_in(access, parts)
         counted = z3.ULT(index_symbol, access.count)
         return z3.Or(self.lies_in(access, parts), z3.Implies(counted, z3.Or(*elsewhere)))
+
+    def places_of(self, part: range) -> list[z3.BitVecRef]:
+        """Where a part of the image lies: in the image, and in copies that its code makes."""
+        found = [self.base + part.start]
+        for area in self.contract.area:
+            if area.copy_of is not None:
+                copied = self.part(*area.copy_of)
+                if copied.start <= part.start and part.stop <= copied.stop:
+                    found.append(z3.BitVecVal(area.address + part.start - copied.start, 64))
+        return found
+
+    def exclude_each_other(self, end: PathEnd, conditions: tuple[z3.BoolRef, ...]) -> bool:
+        """No input of the path meets the conditions, which speak of another start."""
+        return not Prover(self.run.hypotheses).possible(end.path, z3.And(*conditions))
+
+    def executes(self, end: PathEnd, mnemonic: str) -> bool:
+        """One of the path's instructions is this one, as sleigh spells it."""
+        data = self.image.data
+        return any(
+            lift(data[at : at + MAX_LENGTH], at, Mode[mode].bits).mnemonic == mnemonic
+            for at, mode in end.trace
+        )
+
+    def is_patched(self, offset: int) -> bool:
+        """An operand that the code writes belongs to the instruction at this offset."""
+        operands = (self.image.symbols[patched.symbol] for patched in self.contract.patched)
+        return any(0 < operand - offset < MAX_LENGTH - PATCH for operand in operands)
+
+    def is_lock(self, access: Access) -> bool:
+        """It is an access to the word of the contract's lock."""
+        lock = self.contract.lock
+        if lock is None:
+            return False
+        word = z3.simplify(access.linear - self.base - self.image.symbols[lock.word])
+        return bool(z3.is_bv_value(word)) and word.as_long() < LOCK_WORD_SIZE
 
     def lies_in(self, access: Access, parts: list[range]) -> z3.BoolRef:
         """Every byte of the access lies in one of these parts of the image."""

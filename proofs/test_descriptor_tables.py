@@ -6,7 +6,9 @@ from __future__ import annotations
 import z3
 
 from harness.solve.obligation import Obligation
+from harness.x86.promise import lies_in
 from harness.x86.run import PathEnd, TableLoad
+from models.descriptors import Segment
 from proofs.prove import Prove
 from proofs.subject import Subject
 
@@ -17,8 +19,9 @@ REAL_MODE_VECTOR = 4
 
 def test_descriptor_tables(subject: Subject, prove: Prove) -> None:
     """Each LGDT loads one of the contract's GDTs, with all bytes of its base and with the offset of
-    its last byte as limit; each LIDT loads a table without an entry; and no selector that is loaded
-    at the jump lies outside the GDT in force."""
+    its last byte as limit; each LIDT loads a table without an entry; each of them reads only bytes
+    of one of the contract's pointers, if it names any; and no selector that was loaded on the way
+    lies outside the GDT in force at the jump."""
     prove(
         "descriptor_tables",
         *(_tables(subject, end) for end in subject.decided if end.table_loads),
@@ -31,6 +34,7 @@ def test_descriptor_tables(subject: Subject, prove: Prove) -> None:
                         end.state.segments[name].selector | 7, end.state.gdtr_limit
                     )
                     for name in SELECTORS
+                    if _loaded(end, name)
                 },
             )
             for end in subject.hand_offs
@@ -38,8 +42,16 @@ def test_descriptor_tables(subject: Subject, prove: Prove) -> None:
     )
 
 
+def _loaded(end: PathEnd, name: str) -> bool:
+    """The register does not hold what it held at entry."""
+    found = end.history[0].values[name] if end.history else None
+    return not isinstance(found, Segment) or not found.selector.eq(
+        end.state.segments[name].selector
+    )
+
+
 def _tables(subject: Subject, end: PathEnd) -> Obligation:
-    goals, shown_by = {}, {}
+    goals, shown_by = _pointers(subject, end), {}
     for number, load in enumerate(end.table_loads, start=1):
         name = f"load {number}, of {load.register.upper()} at {load.instruction:#x}, is exact"
         goals[name] = _exact(subject, load)
@@ -56,7 +68,25 @@ def _exact(subject: Subject, load: TableLoad) -> z3.BoolRef:
     tables = (subject.part(gdt.start, gdt.end) for gdt in subject.contract.gdt)
     return z3.Or(
         *(
-            z3.And(load.base == subject.base + part.start, load.limit == len(part) - 1)
+            z3.And(load.base == start, load.limit == len(part) - 1)
             for part in tables
+            for start in subject.places_of(part)
         )
     )
+
+
+def _pointers(subject: Subject, end: PathEnd) -> dict[str, z3.BoolRef]:
+    """What LGDT and LIDT read, which is recorded as two accesses each: limit and base."""
+    pointers = [subject.part(pointer.start, pointer.end) for pointer in subject.contract.pointer]
+    loads = {load.instruction for load in end.table_loads}
+    goals = {}
+    for number, access in enumerate(end.accesses, start=1):
+        if pointers and access.kind == "descriptor" and access.instruction in loads:
+            name = f"access {number} at {access.instruction:#x} reads bytes of one pointer"
+            places = [
+                (start, z3.BitVecVal(len(part), 64))
+                for part in pointers
+                for start in subject.places_of(part)
+            ]
+            goals[name] = z3.Or(*(lies_in(access.linear, access.size, part) for part in places))
+    return goals

@@ -3,18 +3,11 @@
 
 from __future__ import annotations
 
-import z3
-
 from harness.solve.obligation import Obligation
-from harness.x86.given import HAND_OVER
-from harness.x86.run import EndKind, PathEnd
-from harness.x86.tables import linear_address
-from harness.x86.terms import ENTRY, ENTRY_MEMORY, OTHER, OTHER_MEMORY, VECTOR, variables
-from models.linux_entry import BOOT_CS, BOOT_DS
-from models.modes import RFLAGS_DF, RFLAGS_IF
-from models.paging import Access
+from harness.x86.run import EndKind
 from proofs.prove import Prove
 from proofs.subject import Subject
+from proofs.two_starts import Other, visible
 
 
 def test_determined(subject: Subject, prove: Prove) -> None:
@@ -28,7 +21,7 @@ def test_determined(subject: Subject, prove: Prove) -> None:
 
 def _determined(subject: Subject) -> list[Obligation]:
     """Two starts, the second one's symbols renamed, under the assumptions twice."""
-    other = _Other(subject)
+    other = Other(subject)
     assumed = tuple(other.of(condition) for condition in subject.run.hypotheses)
     obligations = []
     for end in subject.decided:
@@ -38,63 +31,8 @@ def _determined(subject: Subject) -> list[Obligation]:
         if end.kind in (EndKind.HAND_OFF, EndKind.PARKED):
             same = {
                 f"{what} is the same": term == other.of(term)
-                for what, term in _visible(subject, end).items()
+                for what, term in visible(subject, end).items()
             }
             both = (*assumed, other.of(end.condition))
             obligations.append(subject.about(f"{name}, result", end, same, *both))
     return obligations
-
-
-def _visible(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
-    """What the kernel finds, or the host sees of a refusal."""
-    seen: dict[str, z3.ExprRef] = {}
-    if subject.contract.status is not None:
-        seen["the status word"] = subject.status_word(end)
-    if end.kind is EndKind.PARKED:
-        return seen
-    state, control = end.state, end.state.control
-    seen["RIP"] = state.rip
-    if subject.boot_params is not None:
-        seen["RSI"] = state.registers["rsi"]
-    seen |= {"CR0": control.cr0, "CR3": control.cr3, "CR4": control.cr4, "EFER": control.efer}
-    seen |= {"IF and DF": state.rflags & (RFLAGS_IF | RFLAGS_DF)}
-    seen |= {"GDTR.base": state.gdtr_base, "GDTR.limit": state.gdtr_limit}
-    for selector in (BOOT_CS, BOOT_DS):
-        entry = z3.simplify(state.gdtr_base + selector)
-        seen[f"GDT entry {selector:#x}"] = end.memory.read(entry, 8)
-    for name in ("cs", "ds", "es", "ss", "fs", "gs"):
-        for field, term in vars(state.segments[name]).items():
-            seen[f"{name.upper()} ({field})"] = term
-    for access in Access if subject.tables else ():  # the host's tables are the host's affair
-        walk = subject.address_map(end).walk(access)
-        seen[f"where {access.words}s at an address lead"] = z3.If(
-            walk.fault, z3.BitVecVal(-1, 64), walk.physical
-        )
-    return seen
-
-
-HANDED_OVER = tuple(f"{name}_at_{HAND_OVER}" for name in ("cr0", "cr3", "cr4", "efer"))
-"""What a 64-bit entry finds in control registers, and may leave there."""
-
-
-class _Other:
-    """Renames all symbols of a term that the two starts do not have in common."""
-
-    def __init__(self, subject: Subject) -> None:
-        features = vars(subject.run.features).values()
-        seen = [a.seen for end in subject.ends for a in end.accesses if a.seen is not None]
-        common = (*subject.run.inputs.values(), *features, *seen, linear_address)
-        self._common = {VECTOR, ENTRY, *HANDED_OVER}.union(*(variables(term) for term in common))
-
-    def of(self, term: z3.ExprRef) -> z3.ExprRef:
-        """The same term of the second start."""
-        pairs = [
-            (symbol, OTHER_MEMORY if symbol.eq(ENTRY_MEMORY) else _renamed(symbol))
-            for name, symbol in sorted(variables(term).items())
-            if name not in self._common
-        ]
-        return z3.substitute(term, *pairs) if pairs else term
-
-
-def _renamed(symbol: z3.ExprRef) -> z3.ExprRef:
-    return z3.Const(f"{symbol.decl().name()}_{OTHER}", symbol.sort())

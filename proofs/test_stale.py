@@ -6,8 +6,10 @@ from __future__ import annotations
 import z3
 
 from harness.solve.obligation import Obligation
-from harness.x86.run import Access, PathEnd
+from harness.x86.promise import misses
+from harness.x86.run import PAGED, Access, PathEnd
 from harness.x86.terms import index_symbol
+from models.modes import Mode
 from proofs.prove import Prove
 from proofs.subject import ACCESSED_AND_DIRTY, Subject
 
@@ -15,8 +17,27 @@ from proofs.subject import ACCESSED_AND_DIRTY, Subject
 def test_no_stale_translation(subject: Subject, prove: Prove) -> None:
     """At the jump no TLB or paging-structure cache can hold a translation other than that of the
     tables: every walk stays in the contract's [tables], and no store made under paging has changed
-    an entry that was present."""
-    prove("no_stale_translation", *_all_tables(subject), *_no_change(subject))
+    an entry that was present. Where the tables are the host's, no store made under paging reaches
+    them, or a table that leads to them."""
+    if subject.tables:
+        prove("no_stale_translation", *_all_tables(subject), *_no_change(subject))
+    else:
+        prove("no_stale_translation", *(_spares_tables(subject, end) for end in subject.hand_offs))
+
+
+def _spares_tables(subject: Subject, end: PathEnd) -> Obligation:
+    goals = {"no store is made while paging is on": z3.BoolVal(True)}
+    unpaged = [n for n, (_, mode) in enumerate(end.trace) if Mode[mode] not in PAGED]
+    for number, access in enumerate(end.accesses):
+        if access.writes and access.paged:
+            first = access.linear + index_symbol * access.stride
+            spared = [t.spared_by(first, access.size) for t in subject.run.host_tables]
+            if unpaged and number >= end.history[unpaged[-1]].accesses:  # other tables are in use
+                areas = [subject.place(area) for area in subject.contract.area]
+                spared += [misses(first, access.size, area) for area in areas]
+            name = f"the store at {access.instruction:#x} reaches no table in use"
+            goals[name] = z3.Implies(z3.ULT(index_symbol, access.count), z3.And(*spared))
+    return subject.about(f"{subject.of(end)}: its stores under paging", end, goals)
 
 
 def _all_tables(subject: Subject) -> list[Obligation]:
@@ -31,7 +52,6 @@ def _all_tables(subject: Subject) -> list[Obligation]:
             },
         )
         for end in subject.hand_offs
-        if subject.tables
     ]
 
 

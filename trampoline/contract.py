@@ -39,6 +39,7 @@ from trampoline.sections import (
     PairClaim,
     ParkReason,
     Patched,
+    Pointer,
     Scratch,
     Section,
     Stack,
@@ -93,6 +94,9 @@ class Contract(Section):
     stack: Stack | None = Field(None, description="the stack")
     gdt: Annotated[tuple[Gdt, ...], BeforeValidator(tuple_from_list)] = Field(
         (), description="a list of [[gdt]] tables"
+    )
+    pointer: Annotated[tuple[Pointer, ...], BeforeValidator(tuple_from_list)] = Field(
+        (), description="a list of [[pointer]] tables"
     )
     scratch: Annotated[tuple[Scratch, ...], BeforeValidator(tuple_from_list)] = Field(
         (), description="a list of [[scratch]] tables"

@@ -45,7 +45,11 @@ def _key_path(model: type[BaseModel], location: _Location) -> str:
     match names:
         case ["entry", 0, *rest]:
             shown, keys = "[entry]", rest
-        case [("entry" | "word" | "gdt" | "scratch" | "area" | "patched") as table, int(k), *rest]:
+        case [
+            ("entry" | "word" | "gdt" | "pointer" | "scratch" | "area" | "patched") as table,
+            int(k),
+            *rest,
+        ]:
             shown, keys = f"[[{table}]] no. {k + 1}", rest
         case ["expected", str(claim), *rest]:
             shown, keys = f"[expected.{claim}]", rest

@@ -145,6 +145,8 @@ def _check(part: Part, contract: Contract) -> None:
         checked.part("[stack]", stack.start, stack.end)
     for number, gdt in enumerate(contract.gdt, start=1):
         checked.part(f"[[gdt]] no. {number}", gdt.start, gdt.end)
+    for number, pointer in enumerate(contract.pointer, start=1):
+        checked.part(f"[[pointer]] no. {number}", pointer.start, pointer.end)
     for number, scratch in enumerate(contract.scratch, start=1):
         _check_scratch(checked, f"[[scratch]] no. {number}", scratch)
     for number, area in enumerate(contract.area, start=1):

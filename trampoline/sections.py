@@ -272,6 +272,13 @@ class Gdt(Section):
     end: Symbol = Field(description="the symbol behind the table's last byte")
 
 
+class Pointer(Section):
+    """`[[pointer]]`: the operand of an LGDT or LIDT, limit and base."""
+
+    start: Symbol = Field(description="the symbol of the pointer's first byte")
+    end: Symbol = Field(description="the symbol behind the pointer's last byte")
+
+
 class Scratch(Section):
     """`[[scratch]]`: image bytes of unknown content at entry; an earlier start may have written
     them. They begin `offset` bytes behind `start` and end at `end` or after `size` bytes."""

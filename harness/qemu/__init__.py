@@ -13,6 +13,7 @@
                                  to boot_params, tags under
                                  the probes
                                  SIPI, SIPI  ---------------> the image, from its first byte
+                                                              (or entry64.S, then the image)
                                                               jump to kernel
                                                               payload.S: arrived (an `out`)
      +<----- shared RAM --------------------------------------  stores its registers
@@ -26,8 +27,13 @@ again in firmware.S, counts a boot, says whether the payload's arrival byte is i
 goes on with the next job. A CPU that halts without arriving is PARKED, one that runs on gets an
 INIT and is a HANG; the two are told apart by QEMU's own view of the CPU, asked for by QMP.
 
-The target CPU can lack features (`Machine(lacking=...)`); CPU 0 has them all. QEMU's debugger can
-stop it at one instruction and change upper halves of its registers (`Job.injection`).
+The target CPU is started in real mode, or handed over in 64-bit mode as firmware would, with 4 or
+5 levels of paging, registers and page tables as the job says (`Job.entry`). The code that does that
+is in ROM: a SIPI reaches it at 0xFE000, and no RAM below 1 MiB is used for it.
+It can be started several times over the same memory (`Job.again`).
+
+It can lack features (`Machine(lacking=...)`); CPU 0 has them all. QEMU's debugger can stop it at
+one instruction of 64-bit code and change its registers (`Job.injection`).
 
 CPU 0 can also leave the host image for other code (`Link.enter`): harness/schedule does that.
 
@@ -36,19 +42,31 @@ only a store by a CPU of its own makes it translate anew. What a job placed outs
 is erased before the next one, the code with UD2: nothing old can be mistaken for an arrival.
 
 RAM for kernel and boot_params (`Machine.ram`): 0 .. 640 KiB, 1 MiB .. 0xD0000000, and 4 GiB ..
-900 GiB (less if MAXPHYADDR is less than 40). The image goes below 640 KiB. The report lies at
-0xD0001000: an image that does not map it to itself gives SHUTDOWN_AFTER_HAND_OFF without
-registers.
+900 GiB (less if MAXPHYADDR is less than 40). The image goes below 640 KiB, or with an `entry`
+anywhere. The report lies at 0xD0001000: an image that does not map it to itself gives
+SHUTDOWN_AFTER_HAND_OFF without registers.
 
 What QEMU 7.2 does not check, so that no replay can show it: data segment limits, read-only
-segments, the 64 KiB limit of real mode, CR0.PG with EFER.LME and without CR4.PAE, reserved bits
-of EFER (LME and NXE without the feature are ignored), a change of LME under paging, CR4.PAE without
-the feature, CPUID.PDPE1GB. Reserved bits of CR3 and CR4 (LA57) end in a HANG instead of #GP.
-After INIT all registers are zero, upper halves too. A read of memory that is not there is no
-fault. There are no paging-structure caches. 0xA0000 .. 0xBFFFF is no display memory here. Any
-other reset of the machine (by port 0xCF9, say) looks like a triple fault.
+segments, the 64 KiB limit of real mode, CR0.PG with EFER.LME and without CR4.PAE, CR0.PG cleared in
+64-bit code or with CR4.PCIDE set, reserved bits of EFER (LME and NXE without the feature are
+ignored), a change of LME under paging, CR4.PAE without the feature, CPUID.PDPE1GB (the tables of a
+64-bit hand-over have 1 GiB pages on any CPU), L and D both set in a code descriptor, LGDT of a
+base that is not canonical, RPL 3 of a null SS at CPL 0. Reserved bits of CR3 and CR4 (LA57) end in
+a HANG instead of #GP.
+
+After INIT all registers are zero, upper halves too. From 64-bit code through 32-bit code and back,
+the upper half of a register stays, or is 0 if 32-bit code has written the lower one: undefined in
+the manual. A read of memory that is not there is no fault. There are no paging-structure caches.
+0xA0000 .. 0xBFFFF is no display memory here. Any other reset of the machine (by port 0xCF9, say)
+looks like a triple fault.
+
+It does as the manual says: a far jump through memory from 64-bit code to compatibility mode, CR0.PG
+cleared there, CR4.LA57 changed without paging and the walk of as many levels afterwards, the far
+return to 64-bit code with a GDT above 4 GiB, #GP for CR4.LA57 changed under paging, instructions
+that were written just before they run (tests/qemu/test_entry64.py, test_again.py).
 
 Files: protocol.h (the numbers that all sides share; protocol.py reads it), firmware.S,
-payload.S, firmware.py (assembles both), job.py, placing.py, link.py, vm.py (the process),
-debugger.py, lifeline.py (QEMU dies with Python), machine.py, bench.py.
+entry64.S and entry64.py (the hand-over in 64-bit mode), payload.S, firmware.py (assembles them),
+job.py, placing.py, link.py, vm.py (the process), debugger.py, lifeline.py (QEMU dies with Python),
+machine.py, bench.py.
 """

@@ -3,9 +3,11 @@
  * The host image: the machine's whole firmware, 64 KiB that end at 4 GiB.
  *
  * CPU 0 goes from the reset vector straight to long mode and then obeys commands that Python leaves in
- * CONTROL. CPU 1 is the target CPU: nothing but INIT-SIPI-SIPI ever starts it.
+ * CONTROL. CPU 1 is the target CPU: nothing but INIT-SIPI-SIPI ever starts it, in the job's image or, for
+ * a hand-over in 64-bit mode, in entry64.S.
  *
  *   0x0000000000 .. 0x000009ffff  free: image, kernel, boot_params
+ *   0x00000f0000 .. 0x00000fffff  this image once more: the CPU's way to entry64.S
  *   0x0000100000 .. 0x00cfffffff  free: kernel, boot_params
  *   0x00d0000000 .. 0x00d01fffff  the machine's own: control, report, stack, IDT, staging (protocol.h)
  *   0x00fee00000                  local APIC
@@ -24,6 +26,7 @@
 #define CR0_PE_ET       0x11
 #define CR0_PG          0x80000000
 #define CR4_PAE         0x20
+#define CR4_LA57        0x1000
 #define MSR_EFER        0xC0000080
 #define EFER_LME        0x100
 
@@ -55,6 +58,8 @@ pdpt:   .set    gib, 0
         .quad   (gib << 30) + 0xE3      /* 1 GiB page, dirty, accessed, writable, present */
         .set    gib, gib + 1
         .endr
+pml5:   .quad   AT(pml4) + 0x0023       /* for the target CPU */
+        .fill   511, 8, 0
 
 gdt:    .quad   0, 0x00CF9B000000FFFF, 0x00AF9B000000FFFF, 0x00CF93000000FFFF
 gdt_pointer:
@@ -195,6 +200,8 @@ fetch_arrival:
 
 timer:  movl    $0, APIC_EOI(%rbp)
         iretq
+
+#include "entry64.S"
 
         .org    0xFFF0, 0xF4            /* the reset vector (SDM 3A 10.1.4) */
         .code16

@@ -7,14 +7,48 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+class BadJob(ValueError):
+    """A job that this machine cannot set up: the caller's mistake, not the image's."""
+
+
 @dataclass(frozen=True)
 class Injection:
-    """Values to put into the upper 32 bits of registers, when an instruction is first reached."""
+    """Values to put into general registers, when an instruction is first reached."""
 
     linear: int
-    """Linear address of that instruction. It must be one of 64-bit code."""
-    upper_halves: dict[str, int]
-    """General register ("rsi") to 32 bits."""
+    """Linear address of that instruction. It must be one of 64-bit code; others are left alone."""
+    upper_halves: dict[str, int] = field(default_factory=dict)
+    """Register ("rsi") to its upper 32 bits; the lower ones stay."""
+    registers: dict[str, int] = field(default_factory=dict)
+    """Register to all its 64 bits."""
+
+
+@dataclass(frozen=True)
+class Entry64:
+    """The target CPU as firmware that starts CPUs in 64-bit mode hands it over.
+
+    Memory is mapped to itself, writable and executable, in 1 GiB pages: 0 .. 2 TiB, or what
+    MAXPHYADDR allows if that is less. CS is 0x10; DS, ES and SS are 0x18; FS and GS are null. The
+    GDT has these two descriptors and no other; the IDT is empty. RFLAGS is 2: interrupts are off.
+    """
+
+    address: int
+    """Linear and physical address of the first instruction, in RAM."""
+    registers: dict[str, int] = field(default_factory=dict)
+    """General register ("rsp") to 64 bits; those that are not named hold 0."""
+    levels: int = 4
+    """Levels of paging: 4, or 5 with CR4.LA57."""
+    tables: int | None = None
+    """Physical address of the page tables, the top-level one first: up to 6 pages of free RAM, page
+    aligned. None: in the machine's own RAM, below 4 GiB."""
+    cr3: int = 0
+    """Bits 11:0 of CR3."""
+    cr0: int = 0
+    """More bits of CR0 than PG, ET and PE."""
+    cr4: int = 0
+    """More bits of CR4 than PAE and LA57."""
+    efer: int = 0
+    """More bits of EFER than LME and LMA."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +61,14 @@ class Job:
     image: bytes
     """The whole image, mailbox words filled in, whatever scratch areas shall hold put in."""
     base: int
-    """Where the image is copied to: page aligned, at least 0x1000, end at or below 0xA0000."""
+    """Where the image is copied to. With `entry`: any RAM, aligned or not; else page aligned, at
+    least 0x1000, end at or below 0xA0000."""
     kernel: int
-    """Where the payload is placed; any value, aligned or not, that has RAM (see place_payload)."""
-    boot_params: int
-    """Where 8 magic bytes are placed, if there is RAM that is free."""
+    """Where the payload is placed; any value, aligned or not, that has RAM (see place_payload). It
+    may begin inside the image: its bytes, 512 at most, are then there in place of the image's."""
+    boot_params: int | None
+    """Where 8 magic bytes are placed, if there is RAM that is free. None: RSI holds anything, and
+    nothing is loaded from it."""
     probes: tuple[int, ...] = ()
     """Up to 8 linear addresses that the payload loads 8 bytes from, in order."""
     before: tuple[tuple[int, bytes], ...] = ()
@@ -46,6 +83,11 @@ class Job:
     """Values of the status word with which the CPU parks: the wait may end early on them."""
     injection: Injection | None = None
     """What to change in the CPU on its way. It takes the debugger, and some milliseconds."""
+    entry: Entry64 | None = None
+    """A hand-over in 64-bit mode; None: a SIPI to `base`, in real mode."""
+    again: int = 0
+    """How many more times to start the CPU after it was handed over or parked, with memory as the
+    starts before left it. The outcome is that of the last start, and so is the injection."""
 
 
 class OutcomeKind(StrEnum):
@@ -74,10 +116,11 @@ class Outcome:
     magic_seen: int | None = None
     """The 8 bytes that the load of [RSI] gave."""
     magic_expected: int | None = None
-    """The 8 bytes at `boot_params`; None without RAM there, or if the run may change them."""
+    """The 8 bytes at `boot_params`; None without it, without RAM there, or if the run may change
+    them."""
     probes_done: int = 0
     """How many probe loads completed. After a shutdown, probe number `probes_done` is what faulted,
-    unless magic_seen is None: then it was the load of [RSI]."""
+    unless the job has boot_params and magic_seen is None: then it was the load of [RSI]."""
     probe_values: tuple[int, ...] = ()
     """What the completed probe loads gave, 8 bytes each."""
     probe_expected: tuple[int | None, ...] = ()
@@ -88,7 +131,10 @@ class Outcome:
     stopped_at: int | None = None
     """PARKED, HANG, WRONG_MODE: linear address of the next instruction (after `hlt`: behind it)."""
     injected: bool = False
-    """The job's injection was made: its instruction was reached."""
+    """The job's injection was made: its instruction was reached, in 64-bit mode."""
+    starts: int = 1
+    """How many starts there were. Fewer than the job asks for: this one was neither handed over nor
+    parked."""
     seconds: float = 0.0
     """Wall-clock time of the replay."""
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import pack_into, unpack_from
 
+from harness.qemu.entry64 import registers
+from harness.qemu.job import Job
 from harness.qemu.placing import Placed
 from harness.qemu.protocol import REGISTERS, P
 
@@ -41,8 +43,21 @@ class Link:
     def _put(self, field: str, value: int) -> None:
         pack_into("@Q", self._own, P["CONTROL"] - P["OWN_BASE"] + P[field], value)
 
-    def run(self, number: int, base: int, parts: Sequence[Placed], probes: Sequence[int]) -> None:
-        """Have CPU 0 copy `parts` in order and kick CPU 1 into `base`, as command `number`."""
+    def prepare(self, job: Job) -> None:
+        """Note where CPU 1 starts, what it is handed over, and what the payload is to load."""
+        pack_into(f"@{len(job.probes)}Q", self._own, P["PROBES"], *job.probes)
+        self._put("PROBE_COUNT", len(job.probes))
+        self._put("LOAD_RSI", job.boot_params is not None)
+        start = job.base
+        if job.entry is not None:
+            start = P["HAND_OVER_CODE"]
+            for name, value in registers(job.entry).items():
+                at = P["HAND_OVER"] - P["OWN_BASE"] + REGISTERS[name]
+                pack_into("@Q", self._own, at, value)
+        self._put("SIPI_VECTOR", start >> 12)
+
+    def run(self, number: int, parts: Sequence[Placed]) -> None:
+        """Have CPU 0 copy `parts` in order and kick CPU 1, as command `number`."""
         report = P["REPORT"] - P["OWN_BASE"]
         self._own[report : report + mmap.PAGESIZE] = bytes(mmap.PAGESIZE)
         if len(parts) > P["COPIES_MAX"]:
@@ -57,10 +72,7 @@ class Link:
             entry = P["CONTROL"] - P["OWN_BASE"] + P["COPIES"] + 24 * index
             pack_into("@3Q", self._own, entry, stage, part.address, size)
             stage += (size + 7) & ~7
-        pack_into(f"@{len(probes)}Q", self._own, P["PROBES"], *probes)
         self._put("COPY_COUNT", len(parts))
-        self._put("PROBE_COUNT", len(probes))
-        self._put("SIPI_VECTOR", base >> 12)
         self._ring(number, P["COMMAND_RUN"])
 
     def collect(self, number: int) -> None:
@@ -89,14 +101,14 @@ class Link:
         stage = word(P["REPORT_STAGE"])
         if stage < P["STAGE_REGISTERS"]:
             return Report({}, None, ())
-        registers = {name: word(offset) for name, offset in REGISTERS.items()}
+        found = {name: word(offset) for name, offset in REGISTERS.items()}
         for table in ("GDTR", "IDTR"):
             at = P["REPORT"] - P["OWN_BASE"] + P[f"TABLE_{table}"]
             limit, base = unpack_from("=HQ", self._own, at)
-            registers[f"{table.lower()}_limit"] = limit
-            registers[f"{table.lower()}_base"] = base
+            found[f"{table.lower()}_limit"] = limit
+            found[f"{table.lower()}_base"] = base
         if stage < P["STAGE_MAGIC"]:
-            return Report(registers, None, ())
+            return Report(found, None, ())
         loads = stage - P["STAGE_MAGIC"]
         values = tuple(word(P["REPORT_VALUES"] + 8 * index) for index in range(loads))
-        return Report(registers, word(P["REPORT_MAGIC"]), values)
+        return Report(found, word(P["REPORT_MAGIC"]) if self.get("LOAD_RSI") else None, values)

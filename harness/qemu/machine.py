@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 
-from harness.qemu import firmware
-from harness.qemu.debugger import Debugger, DebuggerError
+from harness.qemu import entry64, firmware
+from harness.qemu.debugger import DebuggerError
 from harness.qemu.job import Injection, Job, Outcome, OutcomeKind
 from harness.qemu.link import Link, Report
 from harness.qemu.placing import CONVENTIONAL_END, Placed, is_ram, plan
@@ -19,6 +19,7 @@ from harness.qemu.vm import RESET_VECTOR, QemuFailed, VirtualMachine, VmDead
 MIB = 1 << 20
 GIB = 1 << 30
 TARGET = 1
+GOES_ON = (OutcomeKind.HAND_OFF, OutcomeKind.PARKED)  # the ends after which `again` is obeyed
 LOOK_EVERY = 20e-6  # seconds between two looks at the report
 BOOT_TIMEOUT = 20.0  # seconds
 
@@ -64,7 +65,7 @@ class Machine:
             range(MIB, P["OWN_BASE"]),
             range(P["HIGH_RAM_BASE"], P["HIGH_RAM_BASE"] + high),
         )
-        """Physical windows that have RAM free for image (below 640 KiB), kernel and boot_params."""
+        """Physical windows that have RAM free for image, tables, kernel and boot_params."""
         self.restarts = 0
         self._patience = patience or Patience()
         self._high = high
@@ -110,19 +111,53 @@ class Machine:
         began = time.monotonic()
         vm, link = self._live
         number = self._next()
-        parts = plan(job, number, self.ram)
+        if job.entry is not None:
+            entry64.check(job.entry, self.lacking)
+        parts = plan(job, number, self.ram, self.phys_bits)
+        copies = (*self._leftovers, *parts.placed)
+        self._leftovers = parts.leftovers()
+        link.prepare(job)
+        for start in range(1, job.again + 2):
+            command = number if start == 1 else self._next()
+            injection = job.injection if start == job.again + 1 else None
+            ended = self._kick(job, number, command, copies, injection)
+            if ended.kind not in GOES_ON:
+                break
+            copies = ()
+        report = link.report() if ended.arrived else Report({}, None, ())
+        return replace(
+            ended,
+            registers=report.registers,
+            magic_seen=report.magic,
+            magic_expected=parts.magic,
+            probes_done=len(report.values),
+            probe_values=report.values,
+            probe_expected=parts.probes,
+            memory=tuple(vm.read(address, size) for address, size in job.dumps),
+            starts=start,
+            seconds=time.monotonic() - began,
+        )
+
+    def _kick(
+        self,
+        job: Job,
+        number: int,
+        command: int,
+        copies: Sequence[Placed],
+        injection: Injection | None,
+    ) -> Outcome:
+        """Start the CPU once for job `number`, by `command`, and tell how that ended."""
+        vm, link = self._live
         boots = link.get("BOOTS")
-        erase, self._leftovers = self._leftovers, parts.leftovers()
-        injection = job.injection
         if injection is not None:
             debugger = vm.paused()
             debugger.breakpoint(injection.linear, wanted=True)
             debugger.go()
-        link.run(number, job.base, (*erase, *parts.placed), job.probes)
-        injected = injection is not None and self._inject(vm.debugger, injection)
-        kind, stopped_at = self._watch(job, number, boots)
+        link.run(command, copies)
+        injected = injection is not None and self._inject(vm, injection)
+        kind, stopped_at = self._watch(job, number, command, boots)
         arrived = kind is OutcomeKind.HAND_OFF
-        if kind is not OutcomeKind.HAND_OFF:
+        if not arrived:
             if kind is not OutcomeKind.SHUTDOWN:
                 self._collect()
             byte = link.get("ARRIVED")
@@ -131,38 +166,30 @@ class Machine:
                 kind = OutcomeKind.WRONG_MODE
             elif arrived and kind is OutcomeKind.SHUTDOWN:
                 kind = OutcomeKind.SHUTDOWN_AFTER_HAND_OFF
-        report = link.report() if arrived else Report({}, None, ())
-        return Outcome(
-            kind=kind,
-            arrived=arrived,
-            registers=report.registers,
-            magic_seen=report.magic,
-            magic_expected=parts.magic,
-            probes_done=len(report.values),
-            probe_values=report.values,
-            probe_expected=parts.probes,
-            memory=tuple(vm.read(address, size) for address, size in job.dumps),
-            stopped_at=stopped_at,
-            injected=injected,
-            seconds=time.monotonic() - began,
-        )
+        return Outcome(kind, arrived, stopped_at=stopped_at, injected=injected)
 
-    def _inject(self, debugger: Debugger, injection: Injection) -> bool:
+    def _inject(self, vm: VirtualMachine, injection: Injection) -> bool:
         """Wait for the instruction, change the registers, go on. Whether it was reached."""
+        debugger = vm.debugger
         reached = debugger.stopped(self._patience.running)
         if not reached:
             debugger.pause()
         debugger.breakpoint(injection.linear, wanted=False)
-        registers = debugger.registers(TARGET)
-        # In 16-bit code RIP is an offset: there the breakpoint is met, but nothing is changed.
-        reached = reached and registers["rip"] == injection.linear
+        # In other modes the breakpoint is met, too, but the debugger shows and writes less.
+        cpu = vm.cpu(TARGET)
+        reached = reached and cpu.address == injection.linear and cpu.in_64_bit_mode
         if reached:
+            held = debugger.registers(TARGET)
             for name, upper in injection.upper_halves.items():
-                debugger.write(TARGET, name, upper << 32 | registers[name] & 0xFFFF_FFFF)
+                debugger.write(TARGET, name, upper << 32 | held[name] & 0xFFFF_FFFF)
+            for name, value in injection.registers.items():
+                debugger.write(TARGET, name, value)
         debugger.go()
         return reached
 
-    def _watch(self, job: Job, number: int, boots: int) -> tuple[OutcomeKind, int | None]:
+    def _watch(
+        self, job: Job, number: int, command: int, boots: int
+    ) -> tuple[OutcomeKind, int | None]:
         """Wait for the end of job `number`; return its kind, not yet told apart by arrival."""
         vm, link = self._live
         began = time.monotonic()
@@ -177,7 +204,7 @@ class Machine:
             if waited < look_at and not self._refused(job):
                 time.sleep(LOOK_EVERY)
                 continue
-            if link.get("TAKEN") != number:
+            if link.get("TAKEN") != command:
                 if waited > self._patience.silent:
                     raise VmDead("CPU 0 takes no command")
                 time.sleep(LOOK_EVERY)

@@ -6,7 +6,8 @@
  * on in steps that need more and more to be right, and each leaves its mark before the next one:
  *   1. arrived: an `out`, no memory at all (RAX waits in DR0);
  *   2. registers: stored to REPORT, which needs that page mapped to itself;
- *   3. the load of [RSI]; 4. the probe loads, one by one; 5. done.
+ *   3. the load of [RSI], if the job has boot_params; 4. the probe loads, one by one; 5. done.
+ * Any RSP will do, and any DS, ES and SS.
  */
 #include "protocol.h"
 
@@ -86,11 +87,13 @@ report: mov     $REPORT, %eax
         mov     %edx, REGISTER_EFER + 4(%r8)
         movq    $STAGE_REGISTERS, REPORT_STAGE(%r8)
 
+        mov     $CONTROL, %r9d
+        cmpq    $0, LOAD_RSI(%r9)
+        je      1f
         mov     (%rsi), %rax
         mov     %rax, REPORT_MAGIC(%r8)
-        movq    $STAGE_MAGIC, REPORT_STAGE(%r8)
+1:      movq    $STAGE_MAGIC, REPORT_STAGE(%r8)
 
-        mov     $CONTROL, %r9d
         xor     %ecx, %ecx
 probe:  cmp     PROBE_COUNT(%r9), %rcx
         jae     done

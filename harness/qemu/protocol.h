@@ -11,6 +11,8 @@
 #define ROM_BASE            0xFFFF0000
 #define ROM_SIZE            0x10000
 #define LOCAL_APIC          0xFEE00000
+#define ROM_BELOW_1_MIB     0xF0000     /* the same ROM once more, where a SIPI reaches it */
+#define HAND_OVER_CODE      0xFE000     /* entry64.S there */
 
 /* The machine's own part of low RAM; no image, kernel or boot_params may lie in it. */
 #define OWN_BASE            0xD0000000
@@ -20,8 +22,10 @@
 #define REPORT              0xD0001000  /* one page: the payload tells what it found */
 #define HOST_STACK_TOP      0xD0003000  /* one page below it, for the timer interrupt of CPU 0 */
 #define HOST_IDT            0xD0003000  /* one page */
+#define HAND_OVER           0xD0004000  /* one page: what entry64.S hands over, at the offsets of REPORT */
 #define STAGE               0xD0010000  /* what CPU 0 is to copy */
 #define STAGE_SIZE          0x00040000
+#define TABLES              0xD0100000  /* page tables of a 64-bit hand-over, unless a job has a place for them */
 
 /* Offsets in CONTROL. */
 #define DOORBELL            0x00        /* Python: number of the command to obey; written last */
@@ -29,14 +33,16 @@
 #define TAKEN               0x10        /* CPU 0: number of the last command it took (see firmware.S) */
 #define BOOTS               0x18        /* CPU 0: how often the machine has come out of reset */
 #define ARRIVED             0x20        /* CPU 0: arrival byte found after a reset or by COLLECT */
-#define SIPI_VECTOR         0x28        /* Python: image base >> 12 */
+#define SIPI_VECTOR         0x28        /* Python: where CPU 1 starts, physical address >> 12 */
 #define COPY_COUNT          0x30        /* Python: entries in COPIES */
 #define PROBE_COUNT         0x38        /* Python: entries in PROBES */
 #define PROBES              0x40        /* Python: linear addresses for the payload to load from */
 #define PROBES_MAX          8
 #define ENTRY               0x80        /* Python: where COMMAND_ENTER jumps to */
+#define LOAD_RSI            0x88        /* Python: whether the payload loads from [RSI]: 0 or 1 */
 #define COPIES              0x100       /* Python: (from, to, bytes), 24 bytes each */
 #define COPIES_MAX          128
+#define CONTROL_STACK_TOP   0x1000      /* for one popfq of entry64.S */
 
 #define COMMAND_RUN         1           /* INIT CPU 1, copy, SIPI, SIPI */
 #define COMMAND_COLLECT     2           /* INIT CPU 1, fetch the arrival byte */
@@ -52,7 +58,7 @@
 /* Offsets in REPORT. STAGE_...: how far the payload came; each is written after what it speaks of. */
 #define REPORT_STAGE        0x00
 #define REPORT_DONE         0x08        /* number of the job whose payload completed */
-#define REPORT_MAGIC        0x10        /* what the load of [rsi] gave */
+#define REPORT_MAGIC        0x10        /* what the load of [rsi] gave, if LOAD_RSI */
 #define REPORT_VALUES       0x18        /* what the probe loads gave, PROBES_MAX of them */
 #define REPORT_STACK_TOP    0x800       /* for one pushfq */
 #define STAGE_REGISTERS     1

@@ -26,6 +26,7 @@ from trampoline.errors import UserError
 QEMU = "qemu-system-x86_64"
 GIB = 1 << 30
 QMP_TIMEOUT = 10.0  # seconds
+EFER_LMA = 0x400  # SDM 3A 2.2.1
 
 
 class QemuMissing(UserError):
@@ -46,10 +47,12 @@ class VmDead(Exception):
 
 @dataclass(frozen=True)
 class CpuState:
-    """Where a CPU stands: linear address of its next instruction, and whether it is halted."""
+    """Where a CPU stands: linear address of its next instruction; whether it is halted; whether it
+    is in 64-bit mode."""
 
     address: int
     halted: bool
+    in_64_bit_mode: bool
 
 
 RESET_VECTOR = 0xFFFFFFF0  # SDM 3A 10.1.4; also where a CPU stands that waits for a SIPI
@@ -179,12 +182,13 @@ class VirtualMachine:
         """Look at a CPU. Raises VmDead."""
         arguments = {"command-line": "info registers", "cpu-index": index}
         text = str(self._wait(self._qmp.execute("human-monitor-command", arguments)))
-        fields = dict(re.findall(r"\b([RE]IP|HLT)=([0-9a-f]+)", text))
-        base = re.search(r"^CS =[0-9a-f]+ ([0-9a-f]+)", text, re.MULTILINE)
+        fields = dict(re.findall(r"\b([RE]IP|HLT|EFER)=([0-9a-f]+)", text))
+        code = re.search(r"^CS =[0-9a-f]+ ([0-9a-f]+)(.*)", text, re.MULTILINE)
         counter = fields.get("RIP") or fields.get("EIP")
-        if base is None or counter is None:
+        if code is None or counter is None:
             raise VmDead(f"QEMU's register dump is not understood: {text[:80]!r}")
-        return CpuState(int(base[1], 16) + int(counter, 16), fields["HLT"] == "1")
+        long = bool(int(fields["EFER"], 16) & EFER_LMA) and "CS64" in code[2]
+        return CpuState(int(code[1], 16) + int(counter, 16), fields["HLT"] == "1", long)
 
     @cached_property
     def debugger(self) -> Debugger:

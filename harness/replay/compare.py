@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from harness.qemu.job import Outcome, OutcomeKind
-from harness.replay.expect import FAILED, Expected
+from harness.replay.expect import FAILED, PAYLOAD, Expected
 from harness.replay.predict import Prediction
 from harness.solve.obligation import END, IMAGE, OUTSIDE
 from harness.x86.memory import stretches
@@ -115,6 +115,9 @@ def _compare_image(
     tables = range(0)
     if contract.tables is not None:
         tables = range(image.symbols[contract.tables.start], image.symbols[contract.tables.end])
+    if prediction.inside is not None:  # there the payload was
+        at = prediction.inside - prediction.given.base
+        seen[at : at + PAYLOAD] = wanted[at : at + PAYLOAD]
     not_accessed_dirty = bytes(byte & ~ACCESSED_DIRTY & 0xFF for byte in range(256))
     for data in (seen, wanted):
         flags = data[tables.start : tables.stop : 8].translate(not_accessed_dirty)

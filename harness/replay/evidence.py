@@ -15,7 +15,8 @@ import z3
 from harness.qemu.machine import Machine
 from harness.qemu.vm import QemuMissing
 from harness.record import Evidence, ReplayRecord, SamplesRecord
-from harness.replay.cpu import lacking, on_qemu
+from harness.replay.cpu import lacking
+from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Input, Prediction, Predictor
 from harness.replay.replay import not_replayed, replay
 from harness.replay.sample import corners, randoms, region
@@ -81,7 +82,7 @@ def show(
 ) -> ReplayRecord:
     """Replay a refutation: CONFIRMED if QEMU does just what was predicted, and what is violated
     was itself seen."""
-    given = on_qemu(witness.values, witness.entry_bytes)
+    given = as_on_qemu(predictor, witness.values, witness.entry_bytes)
     machine = machines.get(given.values["maxphyaddr"], lacking(given.values))
     if machine is None:
         return not_replayed(Evidence.NOT_REPLAYED, MISSING)
@@ -97,7 +98,7 @@ def show(
     second = _second_start(witness)
     if second is None or record.evidence is not Evidence.CONFIRMED:
         return record
-    other = replay(contract, predictor, machine, on_qemu(second, witness.entry_bytes))
+    other = replay(contract, predictor, machine, as_on_qemu(predictor, second, witness.entry_bytes))
     if other.evidence is Evidence.CONFIRMED:
         return record
     return other.model_copy(update={"reason": f"the second start: {other.reason}"})
@@ -142,9 +143,9 @@ def sample(
                 count=0, agreed=0, contradictions=(), spread={}, milliseconds=0.0, reason=MISSING
             )
         main = phys_bits == usual
-        inputs: Iterable[Input] = randoms(*bases, machine, 1.0 if main else SHARE)
+        inputs: Iterable[Input] = randoms(predictor, bases, machine, 1.0 if main else SHARE)
         if main:
-            inputs = chain(corners(run, machine), inputs)
+            inputs = chain(corners(predictor, machine), inputs)
         for given in inputs:
             record = _sample_one(contract, predictor, machine, given, times)
             if record.evidence is Evidence.NOT_REPLAYABLE:

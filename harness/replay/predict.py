@@ -13,14 +13,15 @@ from harness.replay.writes import CompiledWrite, Values
 from harness.solve.evaluate import Function, compile_term
 from harness.solve.obligation import Witness
 from harness.x86.execute import APIC_ID
-from harness.x86.given import unknown
+from harness.x86.given import HAND_OVER, unknown
 from harness.x86.memory import stretches
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
-from harness.x86.terms import VECTOR, variables
+from harness.x86.terms import ENTRY, VECTOR, variables
 from models.paging import Access
 from trampoline.contract import Contract
 from trampoline.image import STATUS_WORD_SIZE, Image
+from trampoline.sections import Entry
 
 PAGE = 0x1000
 
@@ -29,18 +30,26 @@ PAGE = 0x1000
 class Input:
     """Values of all symbols, and of bytes at entry that nothing is known of.
 
-    `unknown` gives some of them by physical address. The others are 0 outside the image; inside
-    it they repeat `garbage`.
+    `unknown` gives some of them by physical address, `blocks` (address and bytes) many at once. The
+    others are 0 outside the image; inside it they repeat `garbage`.
     """
 
     values: Mapping[str, int]
     unknown: Mapping[int, int]
     garbage: bytes = b"\0"
+    blocks: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def base(self) -> int:
         """Physical address of the image."""
         return self.values[VECTOR] << 12
+
+    def in_block(self, address: int) -> int | None:
+        """The byte at a physical address, if a block has it."""
+        for start, data in self.blocks:
+            if 0 <= address - start < len(data):
+                return data[address - start]
+        return None
 
 
 OUTSIDE_MAX = 0x4000
@@ -57,6 +66,8 @@ class Prediction:
     def __init__(self, predictor: Predictor, given: Input) -> None:
         self.given = given
         self._kernel = predictor.kernel
+        self._entry = predictor.entry_of(given.values)
+        self._ends_inside = predictor.contract.kernel.symbol is not None
         self.values = Values(given.values)
         self.entry = predictor.entry_bytes(given)
         self._unknown = dict(given.unknown)
@@ -77,8 +88,10 @@ class Prediction:
             self._unknown[address] = self.outside[address] ^ 0xFF
 
     def memory(self, address: int) -> int:
-        """The byte of physical memory at entry. Addresses outside the image are remembered."""
-        if not 0 <= address - self.given.base < len(self.entry):
+        """The byte of physical memory at entry. Addresses outside of image and blocks are
+        remembered."""
+        inside = 0 <= address - self.given.base < len(self.entry)
+        if not inside and self.given.in_block(address) is None:
             self._asked.add(address)
         return self._byte(address)
 
@@ -86,7 +99,8 @@ class Prediction:
         offset = address - self.given.base
         if 0 <= offset < len(self.entry):
             return self.entry[offset]
-        return self._unknown.get(address, 0)
+        known = self.given.in_block(address)
+        return self._unknown.get(address, 0) if known is None else known
 
     def outside_at_entry(self) -> dict[int, int]:
         """Bytes outside the image on which this prediction rests, by physical address.
@@ -103,6 +117,16 @@ class Prediction:
     def end(self) -> PathEnd:
         """The path's end."""
         return self._end.end
+
+    @property
+    def real_mode(self) -> bool:
+        """The CPU starts in real mode."""
+        return self._entry.mode == "real"
+
+    @property
+    def inside(self) -> int | None:
+        """The address at which the trampoline shall end, if that is in the image."""
+        return self.kernel if self._ends_inside else None
 
     @property
     def kernel(self) -> int:
@@ -164,6 +188,7 @@ class Predictor:
     """Compiles a run once; then each prediction takes about a millisecond."""
 
     def __init__(self, contract: Contract, image: Image, run: Run) -> None:
+        self.contract = contract
         self.image = image
         self.run = run
         self.kernel = compile_term(run.kernel)
@@ -179,6 +204,10 @@ class Predictor:
     def predict(self, given: Input) -> Prediction:
         """The prediction for one input. ValueError if not exactly one path takes it."""
         return Prediction(self, given)
+
+    def entry_of(self, values: Mapping[str, int]) -> Entry:
+        """The entry at which an input starts."""
+        return self.contract.entry[values.get(ENTRY, 0)]
 
     def predict_witness(self, witness: Witness) -> Prediction:
         """The prediction for a witness as it stands."""
@@ -198,6 +227,9 @@ class Predictor:
         for address, byte in given.unknown.items():
             if any(address - given.base in part for part in self._unknown):
                 data[address - given.base] = byte
+        for start, block in given.blocks:
+            if 0 <= start - given.base <= len(data) - len(block):
+                data[start - given.base : start - given.base + len(block)] = block
         for offset, size, word in self._words:
             content = word(given.values, lambda address: 0)  # no word depends on memory
             data[offset : offset + size] = content.to_bytes(size, "little")
@@ -216,7 +248,8 @@ class Predictor:
         def byte(address: int) -> int:
             if 0 <= address - base < len(entry):
                 return entry[address - base]
-            return unknown.get(address, 0)
+            known = given.in_block(address)
+            return unknown.get(address, 0) if known is None else known
 
         return byte
 
@@ -288,8 +321,16 @@ class _CompiledEnd:
         return self._identity[access]
 
 
+OPEN = (
+    *("cpuid_", "accessed_dirty", "rdx_at_entry", "cr0_at_entry"),
+    *(
+        f"{name}_at_{HAND_OVER}"
+        for name in ("gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit", "fs", "gs", "rflags")
+    ),
+)
+"""Beginnings of the names of symbols for what no prediction fixes."""
+
+
 def _differs(symbol: str) -> bool:
     """The symbol's value differs from CPU to CPU or from moment to moment."""
-    return symbol.startswith(("cpuid_", "accessed_dirty", "rdx_at_entry", "cr0_at_entry")) or (
-        "undefined" in symbol
-    )
+    return symbol.startswith(OPEN) or "undefined" in symbol

@@ -8,10 +8,12 @@ from dataclasses import replace as changed
 
 from harness.qemu.job import Job, OutcomeKind
 from harness.qemu.machine import Machine
+from harness.qemu.protocol import P
 from harness.record import Evidence, ReplayRecord
 from harness.replay.compare import compare, dumps
 from harness.replay.cpu import fault_not_raised, injection, lacking
 from harness.replay.expect import FAILED, PAYLOAD, Expected, expected
+from harness.replay.platform import hand_over
 from harness.replay.predict import OUTSIDE_MAX, Input, Prediction, Predictor
 from harness.x86.memory import stretches
 from harness.x86.run import EndKind
@@ -52,12 +54,14 @@ def replay(
     status, refused = None, None
     if contract.status is not None and (refused := contract.status.refused) is not None:
         status = given.base + predictor.image.symbols[contract.status.word]
+    boot_params = predictor.run.boot_params
     outcome = machine.replay(
         Job(
             image=prediction.entry,
             base=given.base,
             kernel=prediction.kernel,
-            boot_params=given.values["boot_params_phys_addr"],
+            boot_params=given.values[str(boot_params)] if boot_params is not None else None,
+            entry=hand_over(predictor, prediction),
             probes=probes,
             before=before,
             dumps=dumps(prediction) if wanted.kinds != FAILED else (),
@@ -94,13 +98,17 @@ def obstacle(machine: Machine, prediction: Prediction, wanted: Expected) -> str:
         return f"QEMU runs with MAXPHYADDR {machine.phys_bits}"
     if lacking(given.values) != machine.lacking:
         return "QEMU runs with a CPU of other features"
-    if given.base + length > CONVENTIONAL_END:
+    real = prediction.real_mode
+    if real and given.base + length > CONVENTIONAL_END:
         return "the image would reach into video memory"
+    if not machine.has_ram(given.base, length):
+        return f"QEMU has no RAM for an image at {given.base:#x}"
     fetched = prediction.end.kind is EndKind.HAND_OFF and wanted.kinds != {OutcomeKind.SHUTDOWN}
     if fetched and not machine.has_ram(kernel, PAYLOAD):
         return f"QEMU has no RAM for a kernel at {kernel:#x}"
     payload = range(kernel, kernel + PAYLOAD) if machine.has_ram(kernel, PAYLOAD) else range(0)
-    if _meet(payload, range(given.base, given.base + length)):
+    image = range(given.base, given.base + length)
+    if _meet(payload, image) and not (kernel in image and kernel == prediction.inside):
         return "the payload would overwrite the image"
     return _obstacle_outside(machine, prediction, wanted, payload) or fault_not_raised(prediction)
 
@@ -136,7 +144,15 @@ def _before(machine: Machine, prediction: Prediction) -> tuple[tuple[int, bytes]
     _ = prediction.image_after, prediction.registers()
     entry = prediction.outside_at_entry()
     parts = stretches(address for address in entry if machine.has_ram(address, 1))
-    return tuple((part.start, bytes(entry[address] for address in part)) for part in parts)
+    bytes_before = [(part.start, bytes(entry[address] for address in part)) for part in parts]
+    # Those of a 64-bit entry are the platform's own; what lies in the image comes with it.
+    image = range(prediction.given.base, prediction.given.base + len(prediction.entry))
+    blocks = [
+        (start, data)
+        for start, data in prediction.given.blocks
+        if start not in image and start != P["TABLES"]
+    ]
+    return (*bytes_before, *blocks)
 
 
 def _too_lenient(

@@ -41,7 +41,8 @@ class Cpu(SimStatePlugin):
 
     `pc` is the image offset of the next instruction. It is executed where the image lies, or in a
     copy of that part: `origin` is the linear address (64 bits) of image offset 0 as seen from
-    there, so that CS.base + IP = origin + pc always holds. `entry`: index of the entry.
+    there, so that CS.base + IP = origin + pc always holds. `entry`: index of the entry. `found`:
+    records of the memory log that stand for what memory held at entry.
     `identity_slots` are the addresses of the table entries through which the image is mapped
     to itself, once that is proved; None while paging is off or while it is not. `proved_in` is the
     memory for which it was proved.
@@ -74,6 +75,7 @@ class Cpu(SimStatePlugin):
         self.pc = 0
         self.origin = memory.base.term
         self.entry = 0
+        self.found = 0
         self.path: tuple[z3.BoolRef, ...] = ()
         self.accesses: tuple[Access, ...] = ()
         self.table_loads: tuple[TableLoad, ...] = ()

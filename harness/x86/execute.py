@@ -160,6 +160,7 @@ def _start(
     if entry.after is not None:
         before = [other.called for other in contract.entry].index(entry.after)
         cpu.memory = _left_by(before, contract, image, cpu.memory, environment)
+    cpu.found = len(cpu.memory.records)
     if cpu.paging:
         Machine(environment, cpu).map_image(flushed=True)
     return cpu

@@ -105,6 +105,7 @@ class Path:
                 table_loads=cpu.table_loads,
                 trace=cpu.trace,
                 entry=cpu.entry,
+                found=cpu.found,
                 history=cpu.history,
             )
         )

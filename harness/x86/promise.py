@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import z3
 
-from models.paging import ANY_ACCESS, Paging, Translation, walk
+from models.paging import ANY_ACCESS, Paging, walk
 
 Range = tuple[z3.BitVecRef, z3.BitVecRef]
 """First address and number of bytes, 64 bits each; it does not wrap."""
@@ -46,17 +46,16 @@ class HostTables:
         """A write of `size` bytes from `first` on changes none of the entries."""
         return z3.Or(*(lies_in(first, size, part) for part in self.apart))
 
-    def walk_at_entry(self, linear: z3.BitVecRef, levels: int) -> Translation:
-        """The walk of an address, for any access, over memory at entry."""
-        paging = Paging(
+    def paging(self, levels: int, write_protect: z3.BoolRef) -> Paging:
+        """What walks of these tables depend on."""
+        return Paging(
             cr3=self.cr3,
             levels=levels,
-            write_protect=z3.BoolVal(True),
+            write_protect=write_protect,
             no_execute=self.no_execute,
             gib_pages=self.gib_pages,
             maxphyaddr=self.maxphyaddr,
         )
-        return walk(linear, ANY_ACCESS, paging, self.read_at_entry)
 
     def instance(self, linear: z3.BitVecRef) -> z3.BoolRef:
         """What the promise says of one linear address (64 bits)."""
@@ -64,7 +63,8 @@ class HostTables:
         return z3.And(*(z3.Implies(when, self._with(linear, levels)) for levels, when in kinds))
 
     def _with(self, linear: z3.BitVecRef, levels: int) -> z3.BoolRef:
-        translation = self.walk_at_entry(linear, levels)
+        paging = self.paging(levels, z3.BoolVal(True))
+        translation = walk(linear, ANY_ACCESS, paging, self.read_at_entry)
         itself = z3.And(z3.Not(translation.fault), translation.physical == linear)
         elsewhere = [
             z3.Implies(entry.used, misses(entry.address, ENTRY, part))

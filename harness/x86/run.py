@@ -134,6 +134,7 @@ class PathEnd:
     table_loads: tuple[TableLoad, ...]
     trace: tuple[tuple[int, str], ...]  # (image offset, mode name) of each executed instruction
     entry: int  # index of the entry at which the path begins
+    found: int  # records of the memory log that stand for what memory held at entry
     history: tuple[Before, ...]  # one for each entry of the trace
 
     @property

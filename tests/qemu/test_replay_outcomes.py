@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.qemu.job import OutcomeKind
+from harness.qemu.job import BadJob, OutcomeKind
 from harness.qemu.machine import Machine
-from harness.qemu.placing import BadJob
 from tests.qemu.jobs import GIB, MIB, REFUSED, make_job, target
 
 LAST_BASE = 0xA0000 - 0x4000  # of boot.S, four pages
@@ -133,6 +132,13 @@ def test_running_cpu_is_a_hang(machine: Machine) -> None:
     assert outcome.stopped_at == 0x7000
 
 
+def test_payload_can_stand_inside_the_image(machine: Machine) -> None:
+    kernel = 0x90000 + target("boot").labels["pml4"] + 0x800  # no entry of a table that is used
+    outcome = machine.replay(make_job("boot", 0x90000, kernel))
+    assert outcome.kind is OutcomeKind.HAND_OFF
+    assert outcome.registers["rip"] == kernel
+
+
 def test_old_payload_is_not_taken_for_a_new_one(machine: Machine) -> None:
     assert machine.replay(make_job("boot", kernel=9 * GIB)).kind is OutcomeKind.HAND_OFF
     outcome = machine.replay(make_job("boot", kernel=9 * GIB, place_payload=False))
@@ -176,13 +182,14 @@ def test_job_that_cannot_be_set_up_is_refused(machine: Machine) -> None:
         replace(good, base=0x90800),
         replace(good, base=0),
         replace(good, base=0x9D000),
-        replace(good, kernel=0x90FF0),
+        replace(good, kernel=0x8FFF0),
         replace(good, kernel=0xD0000000),
         replace(good, kernel=1 << 45),
         replace(good, probes=(0,) * 9),
         replace(good, boot_params=1 << 64),
         replace(good, dumps=((0xB0000, 8),)),
         replace(good, refusals=(1,)),
+        replace(good, again=-1),
     )
     for job in bad:
         with pytest.raises(BadJob):

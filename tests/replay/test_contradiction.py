@@ -25,6 +25,9 @@ class Tampered:
         self._predictor = subject.predictor
         self._tamper = tamper
         self.image = subject.image
+        self.run = subject.run
+        self.contract = subject.contract
+        self.entry_of = subject.predictor.entry_of
 
     def predict(self, what: Input) -> Prediction:
         prediction = self._predictor.predict(what)

@@ -84,6 +84,9 @@ class OtherCode:
     def __init__(self, subject: Subject, old: bytes, new: bytes) -> None:
         self._predictor, self._old, self._new = subject.predictor, old, new
         self.image = subject.image
+        self.run = subject.run
+        self.contract = subject.contract
+        self.entry_of = subject.predictor.entry_of
 
     def predict(self, what: Input) -> Prediction:
         prediction = self._predictor.predict(what)

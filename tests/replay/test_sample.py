@@ -23,7 +23,7 @@ from tests.replay.conftest import GIB, MIB, Subject
 
 REGIONS = {"below 4 GiB", "4..512 GiB", "above 512 GiB", "at a border"}
 ROOT = Path(__file__).resolve().parents[2]
-LOWEST, HIGHEST = 0x1000, 0x97000
+BASES = LOWEST, HIGHEST = 0x1000, 0x97000
 
 
 def stopped() -> Machine:
@@ -35,14 +35,14 @@ def kernels(inputs: list[Input]) -> list[int]:
     return [given.values["kernel_phys_addr"] for given in inputs]
 
 
-def test_random_inputs_are_the_same_each_time() -> None:
-    one, other = (list(randoms(LOWEST, HIGHEST, stopped())) for _ in range(2))
+def test_random_inputs_are_the_same_each_time(rfc: Subject) -> None:
+    one, other = (list(randoms(rfc.predictor, BASES, stopped())) for _ in range(2))
     assert one == other
     assert len(set(kernels(one))) > 150
 
 
-def test_at_least_200_spread_over_all_regions_and_bases() -> None:
-    inputs = list(randoms(LOWEST, HIGHEST, stopped()))
+def test_at_least_200_spread_over_all_regions_and_bases(rfc: Subject) -> None:
+    inputs = list(randoms(rfc.predictor, BASES, stopped()))
     assert len(inputs) >= 200
     spread = Counter(region(kernel) for kernel in kernels(inputs))
     assert set(spread) == REGIONS
@@ -52,21 +52,21 @@ def test_at_least_200_spread_over_all_regions_and_bases() -> None:
     assert all(base % 0x1000 == 0 and LOWEST <= base <= HIGHEST for base in bases)
 
 
-def test_boot_params_are_spread_too() -> None:
-    inputs = list(randoms(LOWEST, HIGHEST, stopped()))
+def test_boot_params_are_spread_too(rfc: Subject) -> None:
+    inputs = list(randoms(rfc.predictor, BASES, stopped()))
     assert {region(given.values["boot_params_phys_addr"]) for given in inputs} == REGIONS
     assert len({given.garbage for given in inputs}) == len(inputs)
 
 
-def test_each_random_input_has_ram_where_it_needs_some() -> None:
+def test_each_random_input_has_ram_where_it_needs_some(rfc: Subject) -> None:
     machine = stopped()
-    for given in randoms(LOWEST, HIGHEST, machine):
+    for given in randoms(rfc.predictor, BASES, machine):
         assert machine.has_ram(given.values["kernel_phys_addr"], 0x1000)
         assert machine.has_ram(given.values["boot_params_phys_addr"], 0x1000)
 
 
 def test_corners_reach_every_path_and_cross_a_gib(rfc: Subject) -> None:
-    inputs = list(corners(rfc.run, stopped()))
+    inputs = list(corners(rfc.predictor, stopped()))
     taken = {id(rfc.predictor.predict(given).end) for given in inputs}
     assert taken == {id(end) for end in rfc.run.ends if _taken_by_qemu(rfc, end)}
     assert any(kernel >> 30 != (kernel + GIB - 1) >> 30 for kernel in kernels(inputs))
@@ -84,7 +84,7 @@ PRINT_CORNERS = """
 from harness.qemu.machine import Machine
 from harness.replay.sample import corners
 from tests.replay.conftest import load
-print([given.values for given in corners(load().run, Machine(40))])
+print([given.values for given in corners(load().predictor, Machine(40))])
 """
 
 

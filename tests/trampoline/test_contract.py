@@ -47,8 +47,8 @@ MISTAKES = [
     ("schema = 1", "schema = 2", "schema: 2 is wrong; give 1, the version of this schema."),
     ("schema = 1", "", "schema: missing; give 1, the version of this schema."),
     ("schema = 1", "schema = 1\nbanana = 3", "banana: unknown key; known: schema, name, summary, "
-     "image, entry, base, mailbox, word, map, tables, stack, gdt, scratch, area, patched, status, "
-     "lock, parks, hand_off, kernel, boot_params, cpu, host, expected."),
+     "image, entry, base, mailbox, word, map, tables, stack, gdt, pointer, scratch, area, patched, "
+     "status, lock, parks, hand_off, kernel, boot_params, cpu, host, expected."),
     ('name = "multikernel"', 'name = "a b"', 'name: "a b" is wrong; give the trampoline\'s name: '
      "letters, digits, _ and -."),
     ('source = "trampoline.S"', 'source = "a.S"\nobject = "a.o"',
@@ -139,8 +139,8 @@ MISTAKES = [
     (FIRST_EXPECTED, FIRST_EXPECTED + '\nevidence = "SEEN"', '[expected.paths] evidence: "SEEN" is '
      'wrong; give what the replay of a refutation gives: "CONFIRMED" or "NOT REPLAYABLE".'),
     ("[mailbox]", "[letterbox]", "letterbox: unknown key; known: schema, name, summary, "
-     "image, entry, base, mailbox, word, map, tables, stack, gdt, scratch, area, patched, status, "
-     "lock, parks, hand_off, kernel, boot_params, cpu, host, expected."),
+     "image, entry, base, mailbox, word, map, tables, stack, gdt, pointer, scratch, area, patched, "
+     "status, lock, parks, hand_off, kernel, boot_params, cpu, host, expected."),
 ]  # fmt: skip
 
 

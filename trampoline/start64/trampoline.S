@@ -31,6 +31,7 @@
 
 	.code16
 	.globl	trampoline_start
+real_mode_base:
 trampoline_start:
 	cli
 	wbinvd
@@ -171,6 +172,7 @@ tr_lock:
 tr_idt:
 	.short	0
 	.quad	0
+tr_idt_end:
 
 /* Slot 0 is never used by the CPU and holds the pointer for real mode: limit, base. */
 	.balign	8, 0
@@ -178,6 +180,7 @@ tr_idt:
 tr_gdt:
 	.short	tr_gdt_end - tr_gdt - 1
 	.long	pa_tr_gdt
+tr_gdt_pointer_end:
 	.short	0
 	.quad	DESC_CODE32
 	.quad	DESC_CODE64
@@ -190,6 +193,7 @@ tr_gdt64:
 	.short	tr_gdt_end - tr_gdt - 1
 	.long	pa_tr_gdt
 	.long	0
+tr_gdt64_end:
 
 /* Far pointer: offset, selector. */
 	.balign	8, 0

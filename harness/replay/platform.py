@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Inputs as QEMU's platform can set them up: the CPU, the page tables of a host, the hand-over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.qemu import entry64
+from harness.qemu.job import Entry64
+from harness.qemu.protocol import P
+from harness.replay.cpu import on_qemu
+from harness.replay.predict import Input, Prediction, Predictor
+from harness.x86.given import HAND_OVER
+from models.modes import CR4_LA57, GENERAL_REGISTERS
+
+PAGE = 0x1000
+FLAGS_OF_CR3 = 0xFFF
+"""Bits 11:0, which address no table."""
+HOST_MAP = P["TABLES"] + 0x10_0000
+"""Where the tables lie that a host's map in the image leads to: in the machine's own RAM."""
+CR4_MORE = 0xFDF & ~0x20
+"""The bits of CR4 that a hand-over may have beside PAE and LA57: no rule here reads them."""
+
+
+def as_on_qemu(
+    predictor: Predictor,
+    values: Mapping[str, int],
+    unknown: Mapping[int, int],
+    garbage: bytes = b"\0",
+) -> Input:
+    """The input with CPU, page tables and hand-over as they are in QEMU.
+
+    The host's tables map all memory to itself. Those of a 64-bit entry lie where the platform puts
+    them; of CR3 only bits 11:0 are as the input has them.
+    """
+    given = on_qemu(values, unknown, garbage)
+    held = dict(given.values)
+    blocks: list[tuple[int, bytes]] = []
+    if predictor.entry_of(held).mode == "long64":
+        cr3 = _name("cr3")
+        held[cr3] = P["TABLES"] | held.get(cr3, 0) & FLAGS_OF_CR3
+        tables = entry64.identity_tables(P["TABLES"], _levels(held), held["maxphyaddr"])
+        blocks.append((P["TABLES"], tables))
+    if (host_map := predictor.contract.map) is not None:
+        levels = 5 if held.get(host_map.cr4, 0) & CR4_LA57 else 4
+        tables = entry64.identity_tables(HOST_MAP, levels, held["maxphyaddr"])
+        root = given.base + predictor.image.symbols[host_map.root]
+        blocks += [(HOST_MAP, tables), (root, tables[:PAGE])]
+    return Input(held, unknown, garbage, tuple(blocks))
+
+
+def hand_over(predictor: Predictor, prediction: Prediction) -> Entry64 | None:
+    """How the platform starts the CPU of a prediction in 64-bit mode; None in real mode."""
+    values = prediction.values
+    entry = predictor.entry_of(values)
+    if entry.mode != "long64":
+        return None
+    registers = {
+        name: values[_name(name)] for name in GENERAL_REGISTERS if values.get(_name(name), 0)
+    }
+    boot_params = predictor.contract.boot_params
+    if boot_params is not None and boot_params.register_ is not None:
+        registers[boot_params.register_] = values["boot_params_phys_addr"]
+    return Entry64(
+        address=prediction.given.base + predictor.image.symbols[entry.symbol],
+        registers=registers,
+        levels=_levels(values),
+        cr3=values.get(_name("cr3"), 0) & FLAGS_OF_CR3,
+        cr0=values.get(_name("cr0"), 0) & entry64.CR0_MORE,
+        cr4=values.get(_name("cr4"), 0) & CR4_MORE,
+        efer=values.get(_name("efer"), 0) & entry64.EFER_MORE,
+    )
+
+
+def _levels(values: Mapping[str, int]) -> int:
+    return 5 if values.get(_name("cr4"), 0) & CR4_LA57 else 4
+
+
+def _name(register: str) -> str:
+    return f"{register}_at_{HAND_OVER}"
