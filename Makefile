@@ -14,7 +14,7 @@ setup: ## install what is missing (the other commands do this first)
 	@.ci/setup
 
 prove: setup ## prove the shipped trampolines, replay witnesses, find safe sets, write the report
-	@$(PYTHON) -m pytest proofs/ --safe-sets $(ARGS)
+	@$(PYTHON) -m pytest proofs/ -q -n auto --safe-sets $(ARGS)
 
 test: lint ## lint, then run the tests
 	@$(PYTHON) -m pytest tests/ -n auto --dist loadfile $(ARGS)

@@ -26,6 +26,7 @@ from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
 from trampoline.image import Image, load_image
 
+OF_PAIRS = ("test_protocol.py", "test_host.py")
 SHIPPED = Path(__file__).resolve().parent.parent / "trampoline"
 _loaded: pytest.StashKey[dict[str, tuple[Contract, Image]]] = pytest.StashKey()
 _records: pytest.StashKey[list[ClaimRecord]] = pytest.StashKey()
@@ -87,6 +88,51 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("court", names, indirect=True, scope="session")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes, claims that share a run, or a pair, go to the same one."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByTrampoline(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, name = nodeid.partition("::")
+            parameters = name.partition("[")[2].rstrip("]")
+            of = [known for known in config.stash[_loaded] if parameters.startswith(known)]
+            part = "pair" if Path(file).name in OF_PAIRS else "image"
+            return f"{part} of {max(of, key=len, default=nodeid)}"
+
+    config.option.loadscopereorder = False  # keep the longest first
+    return ByTrampoline(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes, the longest groups begin first: pairs."""
+    items.sort(key=lambda item: "pair" not in getattr(item, "fixturenames", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of several hands its records over."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        records = session.config.stash.get(_records, [])
+        output["records"] = [record.model_dump_json() for record in records]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the records of a process that has ended."""
+    for text in getattr(node, "workeroutput", {}).get("records", ()):
+        node.config.stash[_records].append(ClaimRecord.model_validate_json(text))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """With several processes nobody shows what each of them does: say what is decided."""
+    if report.when == "call" and getattr(report, "node", None) is not None:
+        name = report.nodeid.rpartition("::test_")[2]
+        print(f"\r\x1b[K{name} {report.outcome} in {report.duration:.1f} s", flush=True)
+
+
 @pytest.fixture(scope="session")
 def machines() -> Iterator[Machines]:
     """QEMU, started when the first input is replayed."""
@@ -144,11 +190,12 @@ class _Say:
     def __init__(self, config: pytest.Config, name: str) -> None:
         self._capture: Any = config.pluginmanager.getplugin("capturemanager")
         self._name = name
+        self._worker = hasattr(config, "workerinput")  # one of several processes: nobody sees it
         self._console = Console(stderr=False)
 
     def __call__(self, text: str, keep: bool = False) -> None:
         """Show a line; it is overwritten by the next one unless it is kept."""
-        if not keep and not self._console.is_terminal:
+        if self._worker or (not keep and not self._console.is_terminal):
             return
         with self._capture.global_and_fixture_disabled():
             end = "\n" if keep else "\r"

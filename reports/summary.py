@@ -24,6 +24,7 @@ CLAIM_ORDER = (
     "determined",
     "descriptor_tables",
     "status_word",
+    *("table_switch", "entries_agree", "skip_is_safe", "once", "one_at_a_time"),
     *("no_false_start", "no_lost_start", "own_mail", "own_tables", "honest_verdict", "progress"),
     *("load", "kick"),
 )
