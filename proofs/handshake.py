@@ -11,19 +11,21 @@ from proofs.subject import Subject
 from trampoline.sections import Handshake
 
 
-def locked(end: PathEnd) -> list[Access]:
+def locked(subject: Subject, end: PathEnd) -> list[Access]:
     """The path's locked accesses to the status word."""
-    return [a for a in end.accesses if a.kind == "locked" and a.seen is not None]
+    place, word = end.memory.base.offset_of, subject.status_offset
+    found = [a for a in end.accesses if a.kind == "locked" and a.seen is not None]
+    return [access for access in found if place(access.linear) == word]
 
 
-def lost(end: PathEnd) -> z3.BoolRef:
+def lost(subject: Subject, end: PathEnd) -> z3.BoolRef:
     """The CPU may park: the area was not offered to it, or the host had given up."""
-    return z3.Or(*(z3.Not(_succeeds(access)) for access in locked(end)[-1:]))
+    return z3.Or(*(z3.Not(_succeeds(access)) for access in locked(subject, end)[-1:]))
 
 
 def goals(subject: Subject, end: PathEnd, shake: Handshake) -> dict[str, z3.BoolRef]:
     """What the handshake demands of a path, each as a sentence."""
-    own, status = locked(end), subject.status
+    own, status = locked(subject, end), subject.status
     if not 1 <= len(own) <= 2:
         return {"there is a claim, then at most one end of the start": z3.BoolVal(False)}
     to_me = shake.offered + z3.ZeroExt(24, subject.run.features.apic_id)
@@ -63,11 +65,14 @@ def _others(subject: Subject, end: PathEnd, own: list[Access]) -> dict[str, z3.B
 
 
 def _changes(access: Access, expected: z3.BitVecRef | int, value: int) -> z3.BoolRef:
-    """The access writes `value` if it finds `expected`."""
-    assert access.expected is not None
+    """The access writes `value` if it finds `expected`, and nothing else otherwise."""
+    if access.expected is None:
+        return z3.BoolVal(False)
     return z3.And(access.expected == expected, access.value == value)
 
 
 def _succeeds(access: Access) -> z3.BoolRef:
-    """The access found what it expected."""
+    """The access found what it expected, if it expected anything."""
+    if access.expected is None:
+        return z3.BoolVal(True)
     return access.seen == access.expected

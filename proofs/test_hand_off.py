@@ -52,7 +52,7 @@ def _refuses(subject: Subject, name: str, end: PathEnd) -> Obligation:
         z3.And(status == value, condition) for value, condition in subject.refusals.values()
     ]
     if subject.status.handshake is not None:
-        justified.append(lost(end))
+        justified.append(lost(subject, end))
     named = "the status word names what is refused, for a reason"
     goals = {named: z3.Or(*justified)}
     shown_by: dict[str, tuple[str, ...]] = {named: (END, IMAGE)}

@@ -65,6 +65,8 @@ def process_of(contract: Contract, image: Image, run: Run) -> Process:
     for end in run.ends:
         if end.kind is EndKind.UNSUPPORTED:
             raise ProcessError(f"{contract.name}: {end.detail}; no process without all paths.")
+        if end.kind is EndKind.WAITING:
+            raise ProcessError(f"{contract.name}: a loop that waits, which no process can say.")
         here, when = roots, None
         for event, answer in reader.events(end):
             node = next((n for w, n in here if n.event == event and w == when), None)
@@ -163,6 +165,12 @@ class _Reader:
             yield Event(instruction, Kind.FENCE, paged=paged), None
         for access in accesses:
             word = self._word(end, access)
+            if access.kind == "locked" and access.expected is None:
+                raise ProcessError(
+                    f"{self._at(instruction)}: a locked access that is no compare-and-exchange."
+                )
+            if word == "tables" and access.seen is not None:
+                raise ProcessError(f"{self._at(instruction)}: a shared word with no name.")
             if word == "tables":
                 if access.writes:  # what it reads there is its own
                     yield Event(instruction, Kind.STORE, word, paged=paged), None

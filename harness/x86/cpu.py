@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class Cpu(SimStatePlugin):
     give. `walked`: paging has been on, so that the CPU may have set flags in table entries.
     `hazards`: writes that may have changed code. `locations`: symbolic addresses by id, size and
     side condition, each with both and the pages in which it lies on this path. `noted`: all
-    registers as `history` has them.
+    registers as `history` has them. `readings`: the CPU after each read of a shared word.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Cpu(SimStatePlugin):
         self.instructions = 0
         self.history: tuple[Before, ...] = ()
         self.noted: dict[str, z3.BitVecRef | Segment] = {}
+        self.readings: tuple[Any, ...] = ()
 
     @SimStatePlugin.memo
     def copy(self, memo: dict[Any, Any]) -> Cpu:
@@ -115,23 +117,23 @@ class Cpu(SimStatePlugin):
                 "trace",
             ),
             *("identity_slots", "proved_in", "host_tables", "tables_fresh", "walked", "hazards"),
-            *("locations", "instructions", "history", "noted"),
+            *("locations", "instructions", "history", "noted", "readings"),
         ):
             setattr(twin, name, getattr(self, name))
         return twin
 
-    def update_mode(self) -> None:
+    def update_mode(self, decide: Callable[[z3.BoolRef], bool]) -> None:
         """The mode that CR0.PE, EFER.LMA and the hidden CS now select, and whether CR0.PG is set.
 
-        Raises ValueError when one of these is not constant, or when there is no such mode.
+        `decide` says whether a condition holds. Raises ValueError when there is no such mode.
         """
-        cs = self.segments["cs"]
-        self.paging = control_bit(self.control.cr0, CR0_PG)
+        cs, control = self.segments["cs"], self.control
+        self.paging = decide(control.cr0 & CR0_PG != 0)
         self.mode = mode(
-            control_bit(self.control.cr0, CR0_PE),
-            control_bit(self.control.efer, EFER_LMA),
-            truth(cs.long),
-            truth(cs.big),
+            decide(control.cr0 & CR0_PE != 0),
+            decide(control.efer & EFER_LMA != 0),
+            decide(cs.long),
+            decide(cs.big),
         )
 
     @property
@@ -174,19 +176,6 @@ class Cpu(SimStatePlugin):
             idtr_base=self.idtr.base,
             idtr_limit=self.idtr.limit,
         )
-
-
-def truth(condition: z3.BoolRef) -> bool:
-    """A condition that must be constant. ValueError when it is not."""
-    reduced = z3.simplify(condition)
-    if z3.is_true(reduced) or z3.is_false(reduced):
-        return bool(z3.is_true(reduced))
-    raise ValueError(f"not constant: {reduced}")
-
-
-def control_bit(register: z3.BitVecRef, mask: int) -> bool:
-    """One bit of a control register, which must be constant."""
-    return truth(register & mask != 0)
 
 
 def after_init_sipi(base: Base, image: EntryImage, any_registers: bool = False) -> Cpu:
@@ -233,7 +222,7 @@ def after_hand_over(memory: Memory, state: HandOver) -> Cpu:
         TablePointer(held["idtr_base"], held["idtr_limit"]),
         memory,
     )
-    cpu.update_mode()
+    cpu.mode, cpu.paging = Mode.LONG64, True
     return cpu
 
 

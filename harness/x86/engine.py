@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import z3
@@ -10,17 +11,19 @@ from angr.engines.successors import SimSuccessors, SuccessorsEngine
 
 from harness.x86.cpu import Cpu
 from harness.x86.errors import Unsupported
-from harness.x86.lift import MAX_LENGTH, Instruction, lift
-from harness.x86.loops import execute_plain, repeat, summarise
+from harness.x86.lift import Instruction, fixed_parts
+from harness.x86.loops import execute_plain, summarise
 from harness.x86.machine import Machine
 from harness.x86.memory import overlap
-from harness.x86.path import Environment, PathOver
+from harness.x86.path import Environment, PathOver, Undecided
 from harness.x86.pcode import Jump
 from harness.x86.registers import Registers
 from harness.x86.run import EndKind
+from harness.x86.strings import repeat
 from harness.x86.system import handler
-from harness.x86.terms import low, number, simplify
+from harness.x86.terms import const, low, number, simplify
 from harness.x86.transfer import go_to
+from harness.x86.waits import ends_round
 from models.descriptors import fetch_faults
 from models.modes import Mode
 from models.paging import Access as Kind
@@ -60,7 +63,11 @@ class TrampolineEngine(SuccessorsEngine):
 
 
 def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
-    """Execute one instruction. The CPUs that go on: none, one, or two after a branch."""
+    """Execute one instruction. The CPUs that go on: none, one, or two after a branch.
+
+    Two as well where it depends on the inputs what the instruction does: both stand before it.
+    """
+    before, ends = cpu.copy({}), len(environment.ends)
     machine = Machine(environment, cpu)
     try:
         if cpu.pc == environment.stop and cpu.in_place and cpu.mode is Mode.LONG64:
@@ -69,6 +76,9 @@ def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
         cpu.instructions += 1
         if cpu.instructions > MAX_INSTRUCTIONS:
             raise machine.refuse(f"more than {MAX_INSTRUCTIONS} instructions on one path")
+        if (kind := ends_round(machine, before)) is not None:
+            machine.end(kind, "")
+            return []
         instruction = fetch(machine)
         was_real = cpu.trace[-1:] != () and cpu.trace[-1][1] == Mode.REAL16.name
         cpu.trace = (*cpu.trace, (instruction.offset, cpu.mode.name))
@@ -84,9 +94,20 @@ def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
     except Unsupported as refusal:
         machine.end(EndKind.UNSUPPORTED, str(refusal))
         return []
-    except ValueError as error:  # a control bit that must be constant is not, or no such mode
+    except Undecided as undecided:
+        del environment.ends[ends:]
+        return list(_fork(environment, before, undecided.condition))
+    except ValueError as error:  # no such mode
         machine.end(EndKind.UNSUPPORTED, str(machine.refuse(str(error))))
         return []
+
+
+def _fork(environment: Environment, cpu: Cpu, condition: z3.BoolRef) -> Iterator[Cpu]:
+    """The CPU on two paths: with inputs for which the condition holds, and with the others."""
+    for decided in (condition, z3.Not(condition)):
+        way = cpu.copy({})
+        Machine(environment, way).assume(decided)
+        yield way
 
 
 def fetch(machine: Machine) -> Instruction:
@@ -95,8 +116,7 @@ def fetch(machine: Machine) -> Instruction:
     image = environment.image
     if not 0 <= cpu.pc < len(image.data):
         raise machine.refuse("execution runs out of the image")
-    data = image.data[cpu.pc : cpu.pc + MAX_LENGTH]
-    instruction = lift(data, cpu.pc, cpu.mode.bits)
+    instruction = environment.decode(cpu.pc, cpu.mode.bits)
     linear = cpu.at(cpu.pc)
     if cpu.in_place:
         _check_bytes(machine, instruction)
@@ -114,11 +134,10 @@ def fetch(machine: Machine) -> Instruction:
 def _check_bytes(machine: Machine, instruction: Instruction) -> None:
     """The instruction in the image is as it was assembled."""
     environment, image = machine.environment, machine.environment.image
-    span = range(instruction.offset, instruction.end)
-    shared = environment.shared or range(0)
-    if any(offset in image.unknown or offset in shared for offset in span) or any(
-        start < instruction.end and instruction.offset < start + word.size() // 8
-        for start, word in image.words.items()
+    words = [range(at, at + word.size() // 8) for at, word in image.words.items()]
+    span = [offset for part in fixed_parts(instruction) for offset in part]
+    if any(offset in image.unknown for offset in span) or any(
+        offset in word for word in (*environment.shared, *words) for offset in span
     ):
         raise machine.refuse("execution of bytes whose content at entry is unknown")
     if overwritten := _overwritten(machine, instruction):
@@ -134,19 +153,23 @@ def _check_copy(machine: Machine, instruction: Instruction, linear: z3.BitVecRef
     copied = [part for _, part in machine.environment.copies if instruction.offset in part]
     if not copied or instruction.end > copied[0].stop:
         raise machine.refuse("execution runs out of the copy of the image's code")
-    length = instruction.length
-    wanted = machine.environment.image.data[instruction.offset : instruction.end]
-    found = number(machine.cpu.memory.read(linear, length))
-    if found is None or found.to_bytes(length, "little") != wanted:
-        raise machine.refuse("execution of a copy that is not what was assembled")
+    data = machine.environment.image.data[instruction.offset : instruction.end]
+    wanted = const(int.from_bytes(data, "little"), 8 * len(data))
+    found = machine.cpu.memory.read(linear, instruction.length, machine.possible)
+    machine.end_if(
+        z3.simplify(found != wanted),
+        EndKind.OVERWRITTEN,
+        f"`{instruction}` in the copy may not be what was assembled",
+    )
 
 
 def _overwritten(machine: Machine, instruction: Instruction) -> list[z3.BoolRef]:
     """When each of the earlier writes may have changed the instruction."""
-    span, at = range(instruction.offset, instruction.end), machine.environment.base.at
+    at = machine.environment.base.at
     return [
         overlap(record, at(span.start), len(span))
         for record in machine.cpu.hazards
+        for span in fixed_parts(instruction)
         if machine.may_hit(record, span)
     ]
 
@@ -207,10 +230,10 @@ def _check_turns(machine: Machine, back: Instruction, target: int, taken: z3.Boo
 
 def _try_to_summarise(machine: Machine, back: Instruction) -> None:
     """The branch goes back for sure: if it closes a counted loop, leave only the last iteration."""
-    cpu, image = machine.cpu, machine.environment.image
+    cpu = machine.cpu
     body, offset = [], cpu.pc
     while offset <= back.offset:
-        instruction = lift(image.data[offset : offset + MAX_LENGTH], offset, cpu.mode.bits)
+        instruction = machine.environment.decode(offset, cpu.mode.bits)
         if handler(instruction) is not None or ".REP" in instruction.mnemonic:
             return
         body.append(instruction)

@@ -26,7 +26,7 @@ from harness.x86.static_tables import static_tables
 from harness.x86.terms import VECTOR, Base, variables
 from models.cpuid import Features
 from trampoline.contract import Contract
-from trampoline.image import STATUS_WORD_SIZE, Image
+from trampoline.image import FIXUP_SIZE, LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
 
 MAX_PATHS = 1000
 MAX_OPEN_AFTER_REFUSAL = 16  # with a refusal nothing can be proved: more paths are not worth it
@@ -101,7 +101,7 @@ def _say(progress: Callable[[str], None], where: str, text: str) -> None:
 
 def _environment(contract: Contract, image: Image, inputs: Given) -> Environment:
     symbols, tables = image.symbols, contract.tables
-    status, stop = contract.status, contract.kernel.symbol
+    stop = contract.kernel.symbol
     assume = {assumption for entry in contract.entry for assumption in entry.assume}
     return Environment(
         base=inputs.base,
@@ -111,7 +111,8 @@ def _environment(contract: Contract, image: Image, inputs: Given) -> Environment
         features=inputs.features,
         upper_halves_zero="upper-halves-zero" in assume,
         known=_known(contract, image, inputs.image),
-        shared=_word(symbols[status.word], STATUS_WORD_SIZE) if status else None,
+        shared=_shared(contract, image),
+        fields=_fields(contract, image),
         stop=symbols[stop] if stop is not None else None,
         copies=tuple(
             (area.address, range(*(symbols[symbol] for symbol in area.copy_of)))
@@ -122,8 +123,20 @@ def _environment(contract: Contract, image: Image, inputs: Given) -> Environment
     )
 
 
-def _word(offset: int, size: int) -> range:
-    return range(offset, offset + size)
+def _shared(contract: Contract, image: Image) -> tuple[range, ...]:
+    """The words that host and other CPUs may write at any time: status word and lock."""
+    found = []
+    if contract.status is not None:
+        found.append((contract.status.word, STATUS_WORD_SIZE))
+    if contract.lock is not None:
+        found.append((contract.lock.word, LOCK_WORD_SIZE))
+    return tuple(range(image.symbols[s], image.symbols[s] + size) for s, size in found)
+
+
+def _fields(contract: Contract, image: Image) -> tuple[range, ...]:
+    """Operands of instructions that are filled in by the host, or by the code itself."""
+    starts = [*image.fixups, *(image.symbols[patched.symbol] for patched in contract.patched)]
+    return tuple(range(start, start + FIXUP_SIZE) for start in sorted(starts))
 
 
 def _known(contract: Contract, image: Image, at_entry: EntryImage) -> tuple[range, ...]:

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import z3
 
 from harness.x86.errors import Unsupported
-from harness.x86.lift import Instruction
+from harness.x86.lift import FIELD, Instruction
 from harness.x86.machine import Machine
 from harness.x86.memory import RangeWrite
 from harness.x86.pcode import Jump, Plain, Pointer, Port, undefined_flags
 from harness.x86.prover import RLIMIT
-from harness.x86.registers import FLAGS, Registers, force, general
+from harness.x86.registers import FLAGS, Registers, general
 from harness.x86.solver import check, fresh
 from harness.x86.terms import const, index_symbol, low, number, simplify, variables
 
@@ -56,6 +56,9 @@ class _Body:
 
     def pc_relative(self, offset: int, bits: int) -> z3.BitVecRef:
         return self.machine.pc_relative(offset, bits)
+
+    def field(self, offset: int) -> z3.BitVecRef:
+        return self.machine.field(offset)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,9 @@ def summarise(machine: Machine, body: Sequence[Instruction], continues: Continue
         if count == 0:
             return True
         record = _range_write(machine, address, value, count)
+        fields = [range(at, at + FIELD) for instruction in body for at in instruction.fields]
+        if any(machine.may_hit(record, field) for field in fields):
+            raise _NotCounted
     except (_NotCounted, Unsupported):
         return False
     machine.write_range(record)
@@ -277,26 +283,3 @@ def _check_segments(machine: Machine, first: z3.BitVecRef, length: int) -> None:
         )
         if machine.possible(z3.Not(fits)):
             raise _NotCounted
-
-
-def repeat(machine: Machine, instruction: Instruction) -> None:
-    """REP STOS: the p-code tests the counter first and ends with a jump to itself."""
-    test, leave, *iteration, again = instruction.ops
-    del leave, again
-    counter = test.inputs[0]
-    count = number(force(Plain(instruction, machine).read(counter)))
-    if not instruction.mnemonic.startswith("STOS"):
-        raise machine.refuse(f"`{instruction}`")
-    if count is None:
-        raise machine.refuse(f"`{instruction}` with a count that is not constant")
-    if count:
-        name = instruction.mnemonic.partition(".")[0]
-        once = Instruction(**{**vars(instruction), "mnemonic": name, "ops": tuple(iteration)})
-
-        def continues(registers: Registers, jump: Jump | None) -> z3.BoolRef:
-            return simplify(registers.read("rcx", 0, counter.size)) != 0
-
-        if not summarise(machine, [once], continues):
-            raise machine.refuse(f"`{instruction}` that is no plain fill of memory")
-        Plain(once, machine).run()
-    machine.cpu.pc = instruction.end

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import z3
 
+from harness.x86.lift import FIELD
 from harness.x86.memory import PAGE, RangeWrite, Record, Write, by_syntax, overlap, span_of
 from harness.x86.pcode import Pointer
 from harness.x86.run import Access
@@ -17,7 +19,7 @@ from models.modes import Mode
 from models.paging import Access as Kind
 
 STATUS_SEEN = "status_seen"
-"""Part of the name of each symbol for what the status word holds when it is read."""
+"""Part of the name of each symbol for what a shared word holds when it is read."""
 FEW = 8  # stores of a loop that are kept one by one
 
 
@@ -56,6 +58,11 @@ class Machine(Translated):
         if self.cpu.mode is not Mode.LONG64:
             linear = simplify(linear - self.cpu.segments["cs"].base)
         return low(linear, bits)
+
+    def field(self, offset: int) -> z3.BitVecRef:
+        """The 4 bytes that an instruction holds at an image offset: fetched, not loaded."""
+        base = self.environment.base
+        return base.normal(self.cpu.memory.read(base.at(offset), FIELD, self.possible))
 
     # --- segmentation
 
@@ -111,33 +118,69 @@ class Machine(Translated):
         return self.environment.base.normal(value)
 
     def _seen(self, linear: z3.BitVecRef, size: int) -> z3.BitVecRef | None:
-        """What the status word holds now, which may be anything; None for other memory."""
-        shared, offset = self.environment.shared, self.environment.base.offset_of(linear)
-        if shared is None:
-            return None
-        if offset == shared.start and size == len(shared):
-            return self.environment.unknown(STATUS_SEEN, 8 * size)
-        word = Write(self.environment.base.at(shared.start), len(shared), const(0, 8 * len(shared)))
-        if offset is not None:
-            apart = offset + size <= shared.start or shared.stop <= offset
-        else:
-            pages = self._pages(linear, size)
-            apart = pages is not None and shared.start & -PAGE not in pages
-            apart = apart or not self.possible(overlap(word, linear, size))
-        if not apart:
-            raise self.refuse("a load of part of the status word")
+        """What a word that others write holds now: anything. None for other memory."""
+        for word in self.environment.shared:
+            if self.environment.base.offset_of(linear) == word.start and size == len(word):
+                return self.environment.unknown(STATUS_SEEN, 8 * size)
+            if not self._misses(word, linear, size):
+                raise self.refuse("a load of part of a shared word")
         return None
+
+    def _misses(self, part: range, linear: z3.BitVecRef, size: int) -> bool:
+        """An access lies apart from a small part of the image (offsets) for sure."""
+        offset = self.environment.base.offset_of(linear)
+        if offset is not None:
+            return offset + size <= part.start or part.stop <= offset
+        pages = self._pages(linear, size)
+        if pages is not None and part.start & -PAGE not in pages:
+            return True
+        content = const(0, 8 * len(part))
+        there = Write(self.environment.base.at(part.start), len(part), content)
+        return not self.possible(overlap(there, linear, size))
+
+    def is_shared(self, linear: z3.BitVecRef, size: int) -> bool:
+        """Others may write one of these bytes."""
+        return not all(self._misses(word, linear, size) for word in self.environment.shared)
 
     def compare_exchange(
         self, linear: z3.BitVecRef, expected: z3.BitVecRef, value: z3.BitVecRef
     ) -> z3.BitVecRef:
         """Write the value if memory holds what is expected, as one access. Gives what it held."""
+        return self._locked(linear, value.size() // 8, lambda old: value, expected)
+
+    def locked_update(
+        self, linear: z3.BitVecRef, size: int, new: Callable[[z3.BitVecRef], z3.BitVecRef]
+    ) -> z3.BitVecRef:
+        """Write what `new` makes of what memory holds, as one access. Gives what it held."""
+        return self._locked(linear, size, new, None)
+
+    def read_block(self, linear: z3.BitVecRef, size: int) -> z3.BitVecRef:
+        """Read any number of bytes that are mapped to themselves, and record it as one load."""
+        if self.is_shared(linear, size):
+            raise self.refuse("a load of part of a shared word")
+        value = self._content(linear, size)
+        self._record("load", linear, size, value)
+        return value
+
+    def write_block(self, linear: z3.BitVecRef, value: z3.BitVecRef, kind: str = "store") -> None:
+        """Write any number of bytes that are mapped to themselves, and record it as one store."""
         size = value.size() // 8
+        self._record(kind, linear, size, value)
+        self._append(Write(linear, size, value, self._pages(linear, size)))
+
+    def _locked(
+        self,
+        linear: z3.BitVecRef,
+        size: int,
+        new: Callable[[z3.BitVecRef], z3.BitVecRef],
+        expected: z3.BitVecRef | None,
+    ) -> z3.BitVecRef:
         linear = self.translate(linear, size, Kind.WRITE)
         seen = self._seen(linear, size)
         old = self._content(linear, size) if seen is None else seen
+        value = simplify(new(old))
         self._record("locked", linear, size, value, seen=seen, expected=expected)
-        after = simplify(z3.If(old == expected, value, old))
+        after = value if expected is None else simplify(z3.If(old == expected, value, old))
         self._append(Write(linear, size, after, self._pages(linear, size)))
         return old
 
@@ -145,8 +188,7 @@ class Machine(Translated):
         """Write at a linear address and record it."""
         size = value.size() // 8
         linear = self.translate(linear, size, Kind.WRITE)
-        self._record(kind, linear, size, value)
-        self._append(Write(linear, size, value, self._pages(linear, size)))
+        self.write_block(linear, value, kind)
 
     def write_range(self, record: RangeWrite) -> None:
         """The stores of a summarised loop."""

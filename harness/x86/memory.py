@@ -152,7 +152,7 @@ class Memory:
         distance = simplify(address - record.address)
         if ask is not by_syntax and not ask(overlap(record, address, size)):
             return None
-        fits = size <= record.size and record.size % size == 0
+        fits = size & (size - 1) == 0 and size <= record.size and record.size % size == 0
         if size > 1 and not (
             fits and self.aligned(address, size, ask) and self.aligned(record.address, size, ask)
         ):
@@ -194,11 +194,20 @@ class Memory:
         word = self.image.words.get(offset) if offset is not None else None
         if word is not None and word.size() == 8 * size:
             return word
+        if offset is not None and self._constant_at_entry(range(offset, offset + size)):
+            content = self.image.data[offset : offset + size]
+            return const(int.from_bytes(content, "little"), 8 * size)
         parts = [
             self._byte_at_entry(simplify(address + i), None if offset is None else offset + i)
             for i in reversed(range(size))
         ]
         return z3.Concat(*parts) if size > 1 else parts[0]
+
+    def _constant_at_entry(self, part: range) -> bool:
+        """All these offsets are bytes of the image whose content is known."""
+        inside = part.start >= 0 and part.stop <= len(self.image.data)
+        mailbox = any(word < part.stop and part.start < word + 8 for word in self.image.words)
+        return inside and not mailbox and self.image.unknown.isdisjoint(part)
 
     def _byte_at_entry(self, address: z3.BitVecRef, offset: int | None) -> z3.BitVecRef:
         if offset is not None and 0 <= offset < len(self.image.data):

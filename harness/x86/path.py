@@ -14,6 +14,7 @@ import z3
 
 from harness.x86.cpu import Cpu
 from harness.x86.errors import Unsupported
+from harness.x86.lift import FIELD, MAX_LENGTH, Instruction, lift
 from harness.x86.memory import EntryImage
 from harness.x86.promise import HostTables
 from harness.x86.prover import Prover
@@ -26,14 +27,26 @@ class PathOver(Exception):
     """No input is left on this path: all of them went to path ends."""
 
 
+class Undecided(Exception):
+    """What an instruction does depends on a condition that holds for some inputs of the path only.
+
+    It is to be executed anew, on a path with the condition and on one without.
+    """
+
+    def __init__(self, condition: z3.BoolRef) -> None:
+        super().__init__(f"undecided: {condition}")
+        self.condition = condition
+
+
 @dataclass
 class Environment:
     """What all paths of one run share.
 
     `tables` is the image range that holds page tables (empty if none does), `known` the ranges of
-    image bytes that are at entry as they were assembled or filled in, `shared` the status word,
-    which the host may write at any time, `stop` where the trampoline is done in 64-bit mode. All
-    are offsets in bytes.
+    image bytes that are at entry as they were assembled or filled in, `shared` the words that
+    others (the host, other CPUs) may write at any time, `fields` the 4-byte operands of
+    instructions that the host fills in or the code itself changes, `stop` where the trampoline is
+    done in 64-bit mode. All are offsets in bytes.
     `copies`: physical address of the copy that the image's code makes of part of itself, and that
     part. `host_tables`: page tables that the host has made. `counts`: by the id of the condition
     under which a loop goes on, that condition and how many iterations it allows.
@@ -46,7 +59,8 @@ class Environment:
     features: Features
     upper_halves_zero: bool
     known: tuple[range, ...]
-    shared: range | None
+    shared: tuple[range, ...]
+    fields: tuple[range, ...] = ()
     stop: int | None = None
     copies: tuple[tuple[int, range], ...] = ()
     host_tables: tuple[HostTables, ...] = ()
@@ -54,6 +68,12 @@ class Environment:
     covered: set[int] = field(default_factory=set)
     counts: dict[int, tuple[z3.BoolRef, int]] = field(default_factory=dict)
     fresh: int = 0
+
+    def decode(self, offset: int, bits: int) -> Instruction:
+        """The instruction at an image offset, as `bits`-bit code."""
+        data = self.image.data[offset : offset + MAX_LENGTH]
+        near = (f.start for f in self.fields if offset - FIELD < f.start < offset + len(data))
+        return lift(data, offset, bits, tuple(near))
 
     def unknown(self, why: str, bits: int) -> z3.BitVecRef:
         """A new symbol for a value that the manual leaves open."""
@@ -81,6 +101,21 @@ class Path:
     def possible(self, condition: z3.BoolRef, *, likely: bool = False) -> bool:
         """The condition may hold for an input of this path. `likely`: see `Prover.possible`."""
         return self.environment.prover.possible(self.cpu.path, condition, likely=likely)
+
+    def decide(self, condition: z3.BoolRef) -> bool:
+        """Whether the condition holds on this path. Raises Undecided where inputs differ."""
+        condition = z3.simplify(condition)
+        if z3.is_true(condition) or z3.is_false(condition):
+            return bool(z3.is_true(condition))
+        denied = z3.simplify(z3.Not(condition))
+        for answer, known in ((True, condition), (False, denied)):
+            if any(known.eq(part) for part in self.cpu.path):
+                return answer
+        if not self.possible(denied):
+            return True
+        if not self.possible(condition):
+            return False
+        raise Undecided(condition)
 
     def assume(self, condition: z3.BoolRef) -> None:
         """Go on with the inputs that satisfy the condition."""

@@ -47,6 +47,9 @@ class Port(Protocol):
     def pc_relative(self, offset: int, bits: int) -> z3.BitVecRef:
         """The address of an image offset, as the running code computes it."""
 
+    def field(self, offset: int) -> z3.BitVecRef:
+        """The 4 bytes that an instruction holds at an image offset."""
+
 
 @dataclass(frozen=True)
 class Jump:
@@ -141,8 +144,6 @@ PLAIN = frozenset(
 """Instructions that p-code describes rightly, as sleigh spells them."""
 DOUBLE_SHIFTS = frozenset({"SHLD", "SHRD"})
 """Of 16 bits they are undefined for counts above 16 (SDM 2): refused."""
-BIT_TESTS = frozenset({"BT", "BTS", "BTR", "BTC"})
-"""In memory they address a bit string, and may read and write more than the byte of the bit."""
 STRING = frozenset({"STOSB", "STOSW", "STOSD", "STOSQ"})
 """The same without a repeat prefix; with one, `loops.repeat` gives the operations of one turn."""
 UNDEFINED: dict[str, tuple[str, ...]] = {
@@ -192,17 +193,11 @@ class Plain:
         return None
 
     def _check_prefixes(self) -> None:
-        """Branches whose target depends on the vendor, and bit strings in memory."""
+        """Branches whose target depends on the vendor."""
         mnemonic = self.instruction.mnemonic
         branches = mnemonic.startswith("J") or mnemonic in ("CALL", "RET")
         if branches and 0x66 in self.instruction.prefixes:
             raise self._refuse("a near branch with an operand size prefix")
-        memory = any(
-            op.opcode in (OpCode.LOAD, OpCode.STORE) or any(v.space == "ram" for v in op.inputs)
-            for op in self.instruction.ops
-        )
-        if mnemonic in BIT_TESTS and memory:
-            raise self._refuse("a bit test in memory")
 
     def _refuse(self, what: str) -> Unsupported:
         return Unsupported(self.instruction.offset, f"{what} in `{self.instruction}`")
@@ -311,6 +306,8 @@ class Plain:
     def _get(self, varnode: Varnode) -> Value | Pointer:
         bits = 8 * varnode.size
         if varnode.space == "const":
+            if varnode.field is not None:
+                return self._field(varnode, bits)
             if varnode.relative:
                 return self.port.pc_relative(varnode.offset, bits)
             return const(varnode.offset, bits)
@@ -325,9 +322,18 @@ class Plain:
 
     def _direct(self, varnode: Varnode) -> z3.BitVecRef:
         """The address of an operand without registers: absolute or relative to RIP."""
+        if varnode.field is not None:
+            return self._field(varnode, 64)
         if varnode.relative:
             return self.port.pc_relative(varnode.offset, 64)
         return const(varnode.offset)
+
+    def _field(self, varnode: Varnode, bits: int) -> z3.BitVecRef:
+        assert varnode.field is not None
+        value = self.port.field(varnode.field)
+        if varnode.signed:
+            return simplify(z3.SignExt(bits - value.size(), value))
+        return low(value, bits)
 
     def _register(self, varnode: Varnode) -> Value:
         name = varnode.name

@@ -62,6 +62,14 @@ class Prover:
         """
         return _satisfies(self._example(path, z3.BoolVal(True)), condition)
 
+    def example_of(self, path: Conditions, condition: z3.BoolRef, term: z3.BitVecRef) -> int | None:
+        """A value that the term has for some input of the path with the condition.
+
+        None, too, where no input is known.
+        """
+        example = self._example(path, condition)
+        return _value(example, term) if isinstance(example, z3.ModelRef) else None
+
     def values(
         self,
         path: Conditions,

@@ -25,6 +25,7 @@ class EndKind(Enum):
     HAND_OFF = "jump out of the image in 64-bit mode"
     PARKED = "halted with interrupts off"
     SHUTDOWN = "fault with an empty IDT: shutdown"
+    UNPROMISED = "an access to memory that the host does not promise to map"
     STRAY = "an access that is mapped to another physical address"
     TABLE_IN_USE = "store that changes a translation in use, with no invalidation after it"
     SPINNING = "an endless loop"
@@ -44,8 +45,9 @@ class Access:
     """
 
     kind: str  # "load", "store", "descriptor" (read of a GDT entry or of a table pointer),
-    # "accessed" (write of the byte with a descriptor's accessed flag), "locked" (LOCK
-    # CMPXCHG: writes `value` if it finds `expected`, and else what it found)
+    # "accessed" (write of the byte with a descriptor's accessed flag), "locked" (a read and a write
+    # by one locked instruction: with `expected`, LOCK CMPXCHG, it writes `value` if it finds
+    # `expected`, and else what it found; without, it writes `value`, a term of what it found)
     linear: z3.BitVecRef
     size: int
     value: z3.BitVecRef
@@ -57,8 +59,8 @@ class Access:
     count: int = 1
     stride: int = 0
     seen: z3.BitVecRef | None = None
-    """What a load or a locked access read from the status word: a symbol of its own, because the
-    host may write there at any time."""
+    """What a load or a locked access read from a shared word, such as the status word: a symbol of
+    its own, because others may write there at any time."""
     expected: z3.BitVecRef | None = None
 
     @property

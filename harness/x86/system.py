@@ -8,6 +8,7 @@ from collections.abc import Callable
 import z3
 from pypcode import OpCode
 
+from harness.x86.bit_tests import bit_test, is_bit_test_in_memory
 from harness.x86.cpu import TablePointer
 from harness.x86.lift import Instruction, Op
 from harness.x86.machine import Machine
@@ -35,6 +36,8 @@ def handler(instruction: Instruction) -> Callable[[Machine, Instruction], None] 
             return _move_to_control
     if instruction.mnemonic in NO_EFFECT:
         return _nothing
+    if is_bit_test_in_memory(instruction):
+        return bit_test
     return _HANDLERS.get(instruction.mnemonic)
 
 
@@ -83,7 +86,7 @@ def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
         modes.cr0_write_faults(cpu.control, value, cs_long), "#GP: CR0 may not hold this value"
     )
     _set_control(machine, modes.cr0_write(cpu.control, value))
-    cpu.update_mode()
+    cpu.update_mode(machine.decide)
     _check_paging_kind(machine)
     cpu.walked |= cpu.paging
     if cpu.paging:
@@ -144,7 +147,7 @@ def _load_machine_status_word(machine: Machine, instruction: Instruction) -> Non
         machine,
         modes.Control(modes.lmsw(control, value), control.cr3, control.cr4, control.efer),
     )
-    machine.cpu.update_mode()
+    machine.cpu.update_mode(machine.decide)
     machine.cpu.pc = instruction.end
 
 
@@ -170,11 +173,10 @@ def _load_table_pointer(machine: Machine, instruction: Instruction) -> None:
 
 def _jump_far(machine: Machine, instruction: Instruction) -> None:
     """JMP ptr16:16/32 or m16:16/32/64."""
-    if ":" in instruction.operands and "[" not in instruction.operands:
-        if instruction.bits == 64:
-            raise machine.refuse("a far jump to a constant in 64-bit code, which is #UD")
-        selector, offset = (int(part, 0) for part in instruction.operands.split(":"))
-        far_jump(machine, const(selector, 16), const(offset))
+    if instruction.far is not None:
+        selector, target = instruction.far
+        offset = force(Plain(instruction, machine).read(target))
+        far_jump(machine, const(selector, 16), offset)
         return
     address = Plain(instruction, machine).operand_address()
     width = instruction.operand_bytes

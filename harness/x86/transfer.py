@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import z3
 
-from harness.x86.cpu import simplified, truth
+from harness.x86.cpu import simplified
 from harness.x86.machine import Machine
 from harness.x86.path import PathOver
 from harness.x86.run import EndKind
@@ -36,7 +36,7 @@ def load_segment(machine: Machine, name: str, selector: z3.BitVecRef) -> None:
     else:
         faults = descriptors.data_load_faults(selector, raw, CPL)
     machine.fault_if(faults, f"#GP: load of {name.upper()} with {selector}")
-    if not truth(descriptors.is_null(selector)):
+    if not machine.decide(descriptors.is_null(selector)):
         raw = set_accessed(machine, selector, raw)
     cpu.segments[name] = simplified(descriptors.decode(selector, raw))
 
@@ -45,9 +45,9 @@ def read_descriptor(machine: Machine, selector: z3.BitVecRef) -> z3.BitVecRef:
     """The 8 bytes of the GDT that a constant selector names; 0 for a null selector."""
     if number(selector) is None:
         raise machine.refuse(f"selector {selector}, which is not constant")
-    if truth(descriptors.is_null(selector)):
+    if machine.decide(descriptors.is_null(selector)):
         return const(0)
-    if truth(descriptors.uses_ldt(selector)):
+    if machine.decide(descriptors.uses_ldt(selector)):
         raise machine.refuse(f"selector {selector}, which names the LDT")
     machine.fault_if(
         descriptors.outside_table(selector, machine.cpu.gdtr.limit),
@@ -61,7 +61,7 @@ def read_descriptor(machine: Machine, selector: z3.BitVecRef) -> z3.BitVecRef:
 
 def _entry(machine: Machine, selector: z3.BitVecRef) -> z3.BitVecRef:
     address = simplify(machine.cpu.gdtr.base + descriptors.table_offset(selector))
-    if machine.cpu.mode is not Mode.LONG64:
+    if not machine.cpu.paging:  # long mode takes all 64 bits of the base (SDM 3A 2.4.1)
         address = low(low(address, 32), 64)
     return machine.environment.base.normal(address)
 
@@ -95,7 +95,7 @@ def _transfer(
         cs = _load_code(machine, selector, returns=returns)
     was_64bit = cpu.mode is Mode.LONG64
     cpu.segments["cs"] = cs
-    cpu.update_mode()
+    cpu.update_mode(machine.decide)
     if cpu.mode is Mode.LONG64:
         machine.fault_if(z3.Not(canonical(offset, 4)), "#GP: far transfer to a non-canonical RIP")
         if not was_64bit:
@@ -108,14 +108,14 @@ def _transfer(
 
 def _load_code(machine: Machine, selector: z3.BitVecRef, *, returns: bool) -> Segment:
     cpu = machine.cpu
-    if number(selector) is not None and truth(descriptors.is_null(selector)):
+    if number(selector) is not None and machine.decide(descriptors.is_null(selector)):
         machine.fault_if(z3.BoolVal(True), "#GP: far transfer to a null selector")
     raw = read_descriptor(machine, selector)
-    if truth(descriptors.names_system_descriptor(raw)):
+    if machine.decide(descriptors.names_system_descriptor(raw)):
         raise machine.refuse(f"selector {selector} names a gate or system descriptor")
     lma = cpu.control.efer & EFER_LMA != 0
     if returns:
-        if truth(descriptors.returns_outwards(selector, CPL)):
+        if machine.decide(descriptors.returns_outwards(selector, CPL)):
             raise machine.refuse("a far return to another privilege level")
         faults = descriptors.far_return_faults(selector, raw, CPL, lma)
     else:
@@ -123,7 +123,7 @@ def _load_code(machine: Machine, selector: z3.BitVecRef, *, returns: bool) -> Se
     machine.fault_if(faults, f"#GP: load of CS with {selector}")
     raw = set_accessed(machine, selector, raw)
     cs = simplified(descriptors.code_load(selector, raw, CPL))
-    if number(cs.base) != 0 and not truth(z3.And(lma, cs.long)):
+    if number(cs.base) != 0 and not machine.decide(z3.And(lma, cs.long)):
         raise machine.refuse("a code segment with a base in protected mode")
     return cs
 

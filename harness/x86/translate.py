@@ -48,8 +48,11 @@ class Translated(Path):
 
         Gives the address back, maybe as a simpler term.
         """
-        if not self.cpu.paging or self._in_image(linear, size) or self._promised(linear, size):
+        if not self.cpu.paging or self._in_image(linear, size):
             return linear
+        if self.environment.host_tables:
+            self._reach(linear, size, access)
+            return self._settle(linear)
         pages_may_differ = size > 1 and self.possible(
             z3.UGT(linear & (PAGE - 1), const(PAGE - size))
         )
@@ -74,46 +77,75 @@ class Translated(Path):
 
     def _in_image(self, linear: z3.BitVecRef, size: int) -> bool:
         """The access lies in the image, and the image is known to be mapped to itself."""
+        if self.environment.host_tables:
+            return False
         return self.cpu.identity_slots is not None and self._pages(linear, size) is not None
 
-    def _promised(self, linear: z3.BitVecRef, size: int) -> bool:
-        """The host's tables are in force, and map each byte of the access to itself."""
+    def _reach(self, linear: z3.BitVecRef, size: int, access: Kind) -> None:
+        """On the host's tables: each byte of the access is one that the host maps to itself."""
         tables = self.cpu.host_tables
         if tables is None:
-            return False
+            what = f"{access.words} through page tables that are not as the host promises"
+            self.end_if(z3.BoolVal(True), EndKind.UNPROMISED, what)
+        assert tables is not None  # else no input is left
         covered = z3.Or(*(lies_in(linear, size, part) for part in tables.covers))
-        return not self.possible(z3.Not(covered))
+        what = f"{access.words} at an address that the host does not promise to map"
+        self.end_if(z3.Not(covered), EndKind.UNPROMISED, what)
 
-    def _in_force(self) -> HostTables | None:
-        """The tables of the host's that control registers and memory are as it promised."""
-        control, prover = self.cpu.control, self.environment.prover
+    def _on_host_tables(self) -> None:
+        """Find out which of the host's tables are in force, alone or behind tables of the code's.
+
+        That is so if the control registers are as the host promises; or if the tables in force lead
+        every address that is covered to itself, by the host's entries and by entries at a few
+        places. Of writes none may have changed the host's entries.
+        """
         for tables in self.environment.host_tables:
-            same = z3.And(
-                (control.cr3 ^ tables.cr3) & TABLE_ADDRESS == 0,
-                (control.cr4 & CR4_LA57 != 0) == tables.five_level,
-                (control.efer & EFER_NXE != 0) == tables.no_execute,
-            )
-            if prover.holds(self.cpu.path, same) and all(
-                self._spares(tables, record) for record in self.cpu.memory.records
-            ):
-                return tables
-        return None
+            if all(self._spares(tables, record) for record in self.cpu.memory.records):
+                slots = () if self._as_promised(tables) else self._leads_to(tables)
+                if slots is not None:
+                    self.cpu.host_tables, self.cpu.identity_slots = tables, slots
+                    self.cpu.proved_in = self.cpu.memory
+                    return
+
+    def _as_promised(self, tables: HostTables) -> bool:
+        control = self.cpu.control
+        same = z3.And(
+            (control.cr3 ^ tables.cr3) & TABLE_ADDRESS == 0,
+            (control.cr4 & CR4_LA57 != 0) == tables.five_level,
+            (control.efer & EFER_NXE != 0) == tables.no_execute,
+        )
+        return self.environment.prover.holds(self.cpu.path, same)
+
+    def _leads_to(self, tables: HostTables) -> tuple[z3.BitVecRef, ...] | None:
+        """The addresses of the entries in front of the host's tables; None if it is not proved that
+        they lead there."""
+        linear = z3.BitVec("linear", 64)
+        given = z3.And(tables.covered(linear), tables.instance(linear))
+        translation = walk(linear, ANY_ACCESS, self.paging(), self._read_entry)
+        if self.possible(z3.And(given, z3.Or(translation.fault, translation.physical != linear))):
+            return None
+        slots: dict[int, z3.BitVecRef] = {}
+        for entry in translation.entries:
+            used = z3.And(given, entry.used)
+            elsewhere = z3.And(*(misses(entry.address, 8, part) for part in tables.apart))
+            if not self.possible(z3.And(used, z3.Not(elsewhere))):
+                continue  # the host's
+            address = self.environment.prover.example_of(self.cpu.path, used, entry.address)
+            if address is None or self.possible(z3.And(used, entry.address != address)):
+                return None
+            slots[address] = const(address)
+        return tuple(slots.values())
 
     def _spares(self, tables: HostTables, record: Record) -> bool:
         """The write changes no entry of these tables."""
         spared = tables.spared_by(record.address, span_of(record))
         return not self.possible(z3.Not(spared))
 
-    def _promise(self, linear: z3.BitVecRef) -> z3.BoolRef:
-        """All that the host promises of its tables as to this address."""
-        return z3.And(*(tables.instance(linear) for tables in self.environment.host_tables))
-
     def _walk(self, linear: z3.BitVecRef, access: Kind) -> None:
         if not self.cpu.tables_fresh:
             raise self.refuse("an access outside the image after a store that may change a table")
         before = self.cpu.path
-        moves = number(linear) is None and self.environment.base.offset_of(linear) is None
-        if moves and not self.environment.host_tables:
+        if number(linear) is None and self.environment.base.offset_of(linear) is None:
             limit = self._identity_limit()
             if limit is not None:
                 self.fault_if(
@@ -122,13 +154,9 @@ class Translated(Path):
                 return
         translation = walk(linear, access, self.paging(), self._read_entry)
         self.fault_if(translation.non_canonical, f"#GP: {access.words} at a non-canonical address")
-        promise = self._promise(linear)
-        self.fault_if(
-            z3.And(promise, translation.fault),
-            f"#PF: {access.words} at an address that is not mapped",
-        )
+        self.fault_if(translation.fault, f"#PF: {access.words} at an address that is not mapped")
         self.end_if(
-            z3.And(promise, translation.physical != linear),
+            translation.physical != linear,
             EndKind.STRAY,
             f"{access.words} at an address that is mapped elsewhere",
         )
@@ -170,9 +198,10 @@ class Translated(Path):
         self.cpu.identity_slots = None
         self.cpu.tables_fresh |= flushed
         base, memory = self.environment.base, self.cpu.memory
-        self.cpu.host_tables = self._in_force() if self.cpu.tables_fresh else None
-        if self._promised(base.term, len(self.environment.image.data)):
-            self.cpu.identity_slots, self.cpu.proved_in = (), memory
+        if self.environment.host_tables:
+            self.cpu.host_tables = None
+            if self.cpu.tables_fresh:
+                self._on_host_tables()
             return
         offset = z3.BitVec("image_offset", 64)
         inside = z3.ULT(offset, len(self.environment.image.data))
@@ -187,30 +216,20 @@ class Translated(Path):
             return memory.read(address if self.possible(differs) else same, 8)
 
         translation = walk(linear, ANY_ACCESS, self.paging(), read)
-        inside = z3.And(inside, self._promise(linear))
         bad = z3.Or(translation.fault, translation.physical != linear)
         if self.possible(z3.And(inside, bad)):
             return
         slots: dict[int, z3.BitVecRef] = {}
         for entry, same in zip(translation.entries, of_first_byte, strict=True):
-            used = z3.And(inside, entry.used)
-            if not self.possible(used) or self._is_the_hosts(used, entry.address):
+            if not self.possible(z3.And(inside, entry.used)):
                 continue
             slot = base.offset_of(same)
-            if slot is None and number(same) is None:
+            if slot is None or self.possible(z3.And(inside, entry.used, entry.address != same)):
                 return
-            if self.possible(z3.And(used, entry.address != same)):
-                return
-            if slot is not None and slot not in self.environment.tables:
+            if slot not in self.environment.tables:
                 raise self.refuse(f"paging through a table at {slot:#x}, outside [tables]")
-            slots[same.get_id()] = same
+            slots[slot] = same
         self.cpu.identity_slots, self.cpu.proved_in = tuple(slots.values()), memory
-
-    def _is_the_hosts(self, used: z3.BoolRef, entry: z3.BitVecRef) -> bool:
-        """An entry that is used lies where none of the code's own writes goes."""
-        apart = [part for tables in self.environment.host_tables for part in tables.apart]
-        elsewhere = z3.And(*(misses(entry, 8, part) for part in apart))
-        return bool(apart) and not self.possible(z3.And(used, z3.Not(elsewhere)))
 
     def _read_entry(self, address: z3.BitVecRef) -> z3.BitVecRef:
         return self.cpu.memory.read(self.environment.base.normal(simplify(address)), 8)
@@ -226,8 +245,10 @@ class Translated(Path):
         """
         if self.cpu.identity_slots is None:
             raise self.refuse("a store while paging is on and the image is not mapped to itself")
-        if not all(self._spares(tables, record) for tables in self.environment.host_tables):
-            raise self.refuse("a store while paging is on that may change tables of the host's")
+        if (tables := self.cpu.host_tables) is not None:
+            spared = tables.spared_by(record.address, span_of(record))
+            what = "a store that may change page tables of the host's"
+            self.end_if(z3.Not(spared), EndKind.TABLE_IN_USE, what)
         before, base = self.cpu.proved_in, self.environment.base
         after = before.append(record)
         for entry in self.cpu.identity_slots:
@@ -249,9 +270,10 @@ class Translated(Path):
             )
 
     def _may_change_tables(self, record: Record) -> bool:
-        """All but writes to parts of the image that hold no tables, and what spares the host's."""
+        """All but writes to parts of the image that hold no tables. Of the host's tables none is
+        changed on a path that goes on."""
         if self.cpu.host_tables is not None:
-            return not self._spares(self.cpu.host_tables, record)
+            return False
         base, tables = self.environment.base, self.environment.tables
         if record.pages is None:
             return True

@@ -105,6 +105,14 @@ def test_other_code_is_another_process(tmp_path: Path, edits: Edits) -> None:
             {LOAD_KERNEL: LOAD_KERNEL + "\tmovl\tOFF(kernel_phys_addr)(%rsi), %eax\n"},
             "part of the kernel word",
         ),
+        (
+            {LOAD_KERNEL: LOAD_KERNEL + "\tlock btsl\t$0, OFF(trampoline_status_bsp)(%rsi)\n"},
+            "no compare-and-exchange",
+        ),
+        (
+            {LOAD_KERNEL: "1:\tcmpl\t$0, OFF(trampoline_status_bsp)(%rsi)\n\tje\t1b\n"},
+            "a loop that waits",
+        ),
     ],
 )
 def test_what_a_process_cannot_say_is_refused(tmp_path: Path, edits: Edits, reason: str) -> None:

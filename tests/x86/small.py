@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+from harness.x86 import execute as execution
 from harness.x86.execute import execute
+from harness.x86.memory import PAGE, Memory, Write
+from harness.x86.path import Environment
 from harness.x86.run import EndKind, PathEnd, Run
+from harness.x86.static_tables import static_tables
+from harness.x86.terms import low
 from trampoline.contract import Contract, load_contract
 from trampoline.image import Image, load_image
 
@@ -61,14 +69,39 @@ def run(
     descriptors: str = "",
     assume: str = "[]",
     any_registers: bool = False,
+    fields: Mapping[str, str | None] | None = None,
+    shared: Sequence[str] = (),
 ) -> Run:
     """Execute code of so many bits at one base, or at all of them if `base` is None.
 
-    `any_registers`: registers and flags hold anything at entry.
+    `any_registers`: registers and flags hold anything at entry. `fields`: symbols of 4-byte fields,
+    each with the symbol whose address the host writes there, or None if it writes nothing.
+    `shared`: symbols of further 4-byte words that others write.
     """
     way = WAYS[bits] if way is None else way
     contract, image = build(folder, code, way=way, descriptors=descriptors, assume=assume)
-    return execute(contract, image, base, any_registers=any_registers)
+    symbols, fixups = image.symbols, fields or {}
+
+    def environment(**given: Any) -> Environment:
+        words = [range(symbols[name], symbols[name] + 4) for name in shared]
+        given["shared"] = (*given["shared"], *words)
+        given["fields"] = tuple(range(symbols[name], symbols[name] + 4) for name in fixups)
+        return Environment(**given)
+
+    def filled(memory: Memory, tables: range) -> Memory:
+        memory, base = static_tables(memory, tables), memory.base
+        for name, target in fixups.items():
+            if target is not None:
+                at = symbols[name]
+                value = low(base.at(symbols[target]), 32)
+                memory = memory.append(Write(base.at(at), 4, value, frozenset({at & -PAGE})))
+        return memory
+
+    with (
+        patch.object(execution, "Environment", environment),
+        patch.object(execution, "static_tables", filled),
+    ):
+        return execute(contract, image, base, any_registers=any_registers)
 
 
 def only_end(result: Run) -> PathEnd:

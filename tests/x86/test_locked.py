@@ -101,8 +101,8 @@ def test_a_locked_access_says_what_it_expects_saw_and_writes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("movw OFF(status), %ax; hlt", "a load of part of the status word"),
-        ("movl OFF(status) - 2, %eax; hlt", "a load of part of the status word"),
+        ("movw OFF(status), %ax; hlt", "a load of part of a shared word"),
+        ("movl OFF(status) - 2, %eax; hlt", "a load of part of a shared word"),
         ("cmpxchgl %ecx, OFF(area); hlt", "not modelled"),
         ("lock incl OFF(area); hlt", "lock"),
     ],

@@ -191,10 +191,6 @@ def test_a_loop_with_a_count_from_memory_is_not_done_in_one_step(tmp_path: Path)
     assert len(fills) == 4
 
 
-def test_rep_movs_is_refused(tmp_path: Path) -> None:
-    assert "movsd.rep" in refusal(run(tmp_path, "movl $4, %ecx; rep movsl", 32))
-
-
 def test_a_loop_beyond_a_segments_limit_is_not_done_in_one_step(tmp_path: Path) -> None:
     code = (
         "movl $0x20, %eax; movl %eax, %ds; movl %eax, %es; movl %eax, %ss; "

@@ -115,6 +115,9 @@ class Ram:
     def pc_relative(self, offset: int, bits: int) -> z3.BitVecRef:
         return const(offset, bits)
 
+    def field(self, offset: int) -> z3.BitVecRef:
+        raise AssertionError("no instruction here has a field")
+
 
 class Emulated:
     """Unicorn in one mode, all segments at 0."""
