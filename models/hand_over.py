@@ -26,6 +26,7 @@ from models.modes import (
     CR0_PE,
     CR0_PG,
     CR4_LA57,
+    CR4_MODELLED,
     CR4_PAE,
     EFER_LMA,
     EFER_LME,
@@ -35,9 +36,7 @@ from models.modes import (
     RFLAGS_FIXED,
 )
 
-CR4_OPEN = 0x1_0FDF | CR4_LA57
-"""VME, PVI, TSD, DE, PSE, MCE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP and FSGSBASE: no rule here reads
-them but PGE, and CR4.LA57."""
+CR4_OPEN = CR4_MODELLED & ~CR4_PAE
 ARITHMETIC_AND_DIRECTION = 0xCD5
 """CF, PF, AF, ZF, SF, DF and OF. SDM 1, 3.4.3."""
 TABLES = ("gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit")

@@ -48,6 +48,12 @@ CR4_SMEP = 1 << 20
 CR4_SMAP = 1 << 21
 CR4_PKE = 1 << 22
 CR4_CET = 1 << 23
+CR4_MODELLED = 0x1_1FFF
+"""VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP, LA57 and FSGSBASE: those
+with an effect on what is modelled are PAE, LA57 and, on TLBs, PGE. Walks are as `models.paging` has
+them only while all others are 0."""
+CR4_READ_BY_WALKS = CR4_PAE | CR4_PGE | CR4_LA57
+"""What a change of which may change a translation, or what a TLB holds."""
 
 # 2.2.1 "Extended Feature Enable Register", table 2-1.
 EFER_SCE = 1 << 0

@@ -190,6 +190,13 @@ def walk(
     )
 
 
+def leads_on(value: z3.BitVecRef, level: Level, paging: Paging) -> z3.BoolRef:
+    """An entry of this level is present and has no reserved bit set: a walk goes on behind it, or
+    ends there. 4.5, tables "Format of ..."; what of it is a right does not matter here."""
+    beyond = z3.BitVecVal(-1, 52, paging.maxphyaddr.ctx) << field(paging.maxphyaddr, 51, 0)
+    return z3.And(bit(value, PRESENT), z3.Not(_reserved_bits(value, level, beyond, paging)))
+
+
 def identity(
     linear: z3.BitVecRef, access: Access, paging: Paging, read_entry: READ_ENTRY
 ) -> z3.BoolRef:

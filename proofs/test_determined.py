@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import z3
+
 from harness.solve.obligation import Obligation
 from harness.x86.run import EndKind
 from proofs.prove import Prove
@@ -20,9 +22,14 @@ def test_determined(subject: Subject, prove: Prove) -> None:
 
 
 def _determined(subject: Subject) -> list[Obligation]:
-    """Two starts, the second one's symbols renamed, under the assumptions twice."""
+    """Two starts, the second one's symbols renamed, under the assumptions twice.
+
+    What the machine refused is not judged, in neither start.
+    """
     other = Other(subject)
-    assumed = tuple(other.of(condition) for condition in subject.run.hypotheses)
+    refused = [end.condition for end in subject.run.ends_of(EndKind.UNSUPPORTED)]
+    hypotheses = (*subject.run.hypotheses, *map(z3.Not, refused))
+    assumed = tuple(other.of(condition) for condition in hypotheses)
     obligations = []
     for end in subject.decided:
         name = f"{subject.of(end)}: {end.kind.value}"

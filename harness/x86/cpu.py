@@ -31,10 +31,15 @@ from models.modes import (
 
 @dataclass(frozen=True)
 class TablePointer:
-    """GDTR or IDTR: linear base (64 bits), limit (16 bits, last valid offset)."""
+    """GDTR or IDTR: linear base (64 bits), limit (16 bits, last valid offset).
+
+    `halved`: long mode was left since it was loaded. Outside of it the base has 32 bits, and the
+    manual does not say what the others are afterwards.
+    """
 
     base: z3.BitVecRef
     limit: z3.BitVecRef
+    halved: bool = False
 
 
 class Cpu(SimStatePlugin):

@@ -23,7 +23,7 @@ from harness.x86.path import Environment
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, Run
 from harness.x86.static_tables import static_tables
-from harness.x86.terms import VECTOR, Base, variables
+from harness.x86.terms import VECTOR, Base, const, low, variables
 from models.cpuid import Features
 from trampoline.contract import Contract
 from trampoline.image import FIXUP_SIZE, LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
@@ -119,8 +119,19 @@ def _environment(contract: Contract, image: Image, inputs: Given) -> Environment
             for area in contract.area
             if area.copy_of is not None
         ),
+        supported=_supported(contract, image, inputs),
         host_tables=inputs.host_tables,
     )
+
+
+def _supported(contract: Contract, image: Image, inputs: Given) -> dict[str, z3.BitVecRef]:
+    """The bits of control registers that the host's words for them set: by promise they exist."""
+    found = dict.fromkeys(("cr4", "efer"), const(0))
+    for word in contract.word:
+        if word.register_ is not None:
+            term = inputs.image.words[image.symbols[word.symbol]]
+            found[word.register_] |= low(term, 64)
+    return {register: z3.simplify(bits) for register, bits in found.items()}
 
 
 def _shared(contract: Contract, image: Image) -> tuple[range, ...]:

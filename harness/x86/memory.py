@@ -117,6 +117,18 @@ class Memory:
         """
         return simplify(self._read(address, size, len(self.records), possible, pages))
 
+    def written_after(
+        self, address: z3.BitVecRef, size: int, possible: Possible
+    ) -> list[z3.BoolRef]:
+        """When each of the writes that follow the last one to just these bytes may meet them."""
+        found = []
+        for record in reversed(self.records):
+            if isinstance(record, Write) and record.size == size and record.address.eq(address):
+                break
+            if possible(hit := overlap(record, address, size)):
+                found.append(hit)
+        return found
+
     def _read(
         self, address: z3.BitVecRef, size: int, top: int, ask: Possible, pages: Pages
     ) -> z3.BitVecRef:

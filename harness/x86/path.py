@@ -47,6 +47,7 @@ class Environment:
     others (the host, other CPUs) may write at any time, `fields` the 4-byte operands of
     instructions that the host fills in or the code itself changes, `stop` where the trampoline is
     done in 64-bit mode. All are offsets in bytes.
+    `supported`: bits of CR4 and EFER that the CPU has by promise, beside those of `features`.
     `copies`: physical address of the copy that the image's code makes of part of itself, and that
     part. `host_tables`: page tables that the host has made. `counts`: by the id of the condition
     under which a loop goes on, that condition and how many iterations it allows.
@@ -61,6 +62,9 @@ class Environment:
     known: tuple[range, ...]
     shared: tuple[range, ...]
     fields: tuple[range, ...] = ()
+    supported: dict[str, z3.BitVecRef] = field(
+        default_factory=lambda: dict.fromkeys(("cr4", "efer"), z3.BitVecVal(0, 64))
+    )
     stop: int | None = None
     copies: tuple[tuple[int, range], ...] = ()
     host_tables: tuple[HostTables, ...] = ()

@@ -60,9 +60,10 @@ class HostTables:
     def instance(self, linear: z3.BitVecRef) -> z3.BoolRef:
         """What the promise says of one linear address (64 bits)."""
         kinds = ((4, z3.Not(self.five_level)), (5, self.five_level))
-        return z3.And(*(z3.Implies(when, self._with(linear, levels)) for levels, when in kinds))
+        return z3.And(*(z3.Implies(when, self.with_(levels, linear)) for levels, when in kinds))
 
-    def _with(self, linear: z3.BitVecRef, levels: int) -> z3.BoolRef:
+    def with_(self, levels: int, linear: z3.BitVecRef) -> z3.BoolRef:
+        """The same, where the tables are known to have so many levels."""
         paging = self.paging(levels, z3.BoolVal(True))
         translation = walk(linear, ANY_ACCESS, paging, self.read_at_entry)
         itself = z3.And(z3.Not(translation.fault), translation.physical == linear)

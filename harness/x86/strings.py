@@ -20,6 +20,7 @@ from harness.x86.memory import PAGE, Write, overlap
 from harness.x86.path import PathOver
 from harness.x86.pcode import Jump, Plain, Pointer
 from harness.x86.registers import Registers, force
+from harness.x86.run import EndKind
 from harness.x86.terms import const, low, number, simplify
 from models.descriptors import access_faults
 from models.modes import Mode
@@ -181,8 +182,10 @@ def _check_pages(
             machine.translate(simplify(linear + at), min(PAGE, length - at), access)
             for at in range(0, length, PAGE)
         ]
-    if len(ends) > before:
+    if any(end.kind is not EndKind.UNPROMISED for end in ends[before:]):
         del ends[before:]
         machine.cpu.path = path
         raise machine.refuse(f"rep `{once}` that may fault on its way")
+    if not addresses:
+        raise PathOver
     return addresses[0]

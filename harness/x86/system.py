@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import z3
 from pypcode import OpCode
@@ -13,13 +14,14 @@ from harness.x86.cpu import TablePointer
 from harness.x86.lift import Instruction, Op
 from harness.x86.machine import Machine
 from harness.x86.path import PathOver
-from harness.x86.pcode import Plain
+from harness.x86.pcode import Plain, Pointer
 from harness.x86.registers import CONTROL, SEGMENTS, force
 from harness.x86.run import EndKind, TableLoad
 from harness.x86.terms import const, low, number, simplify
-from harness.x86.transfer import far_jump, far_return, load_segment
+from harness.x86.transfer import far_jump, far_return, go_to, load_segment
 from models import modes
 from models.cpuid import Output, cpuid
+from models.descriptors import fetch_faults
 from models.paging import canonical
 
 NO_EFFECT = frozenset({"NOP", "PAUSE", "WBINVD", "LFENCE", "MFENCE", "SFENCE", "ENDBR64"})
@@ -38,6 +40,8 @@ def handler(instruction: Instruction) -> Callable[[Machine, Instruction], None] 
         return _nothing
     if is_bit_test_in_memory(instruction):
         return bit_test
+    if instruction.mnemonic == "RET" and instruction.bits == 16:
+        return _return_near
     return _HANDLERS.get(instruction.mnemonic)
 
 
@@ -93,12 +97,17 @@ def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
         machine.map_image(flushed=not was_paging)
     else:
         cpu.identity_slots, cpu.host_tables = None, None
+        if was_paging:
+            cpu.gdtr, cpu.idtr = replace(cpu.gdtr, halved=True), replace(cpu.idtr, halved=True)
 
 
 def _check_paging_kind(machine: Machine) -> None:
-    control = machine.cpu.control
-    if machine.cpu.paging and not z3.is_true(z3.simplify(modes.four_level(control))):
-        raise machine.refuse("a paging mode other than 4-level paging")
+    """4- or 5-level paging; which of them is decided for all inputs of the path."""
+    if machine.cpu.paging:
+        control = machine.cpu.control
+        if not machine.decide(z3.Or(modes.four_level(control), modes.five_level(control))):
+            raise machine.refuse("a paging mode other than 4-level and 5-level paging")
+        machine.decide(modes.five_level(control))
 
 
 def _write_cr3(machine: Machine, value: z3.BitVecRef) -> None:
@@ -113,19 +122,26 @@ def _write_cr3(machine: Machine, value: z3.BitVecRef) -> None:
 
 
 def _write_cr4(machine: Machine, value: z3.BitVecRef) -> None:
-    features = machine.environment.features
-    if number(value) is None or number(value) & ~(modes.CR4_PAE | modes.CR4_LA57):  # type: ignore[operator]
-        raise machine.refuse(f"a write of {value} to CR4: only PAE and LA57 are modelled")
-    supported = z3.If(features.pae, const(modes.CR4_PAE), const(0)) | z3.If(
-        features.five_level, const(modes.CR4_LA57), const(0)
+    control, environment = machine.cpu.control, machine.environment
+    if machine.possible(value & ~const(modes.CR4_MODELLED) != 0):
+        raise machine.refuse(f"a write of {value} to CR4: a bit of it is not modelled")
+    features, zero = environment.features, const(0)
+    supported = (
+        z3.If(features.pae, const(modes.CR4_PAE), zero)
+        | z3.If(features.five_level, const(modes.CR4_LA57), zero)
+        # A bit that is 1 already exists, and what the host asks for it promises to exist.
+        | (control.cr4 & ~const(modes.CR4_PAE | modes.CR4_LA57))
+        | environment.supported["cr4"]
     )
-    control = machine.cpu.control
     machine.fault_if(
         modes.cr4_write_faults(control, value, supported), "#GP: CR4 may not hold this value"
     )
+    before = control.cr4
     _set_control(machine, modes.cr4_write(control, value))
     _check_paging_kind(machine)
-    if machine.cpu.paging:
+    if machine.cpu.paging and not machine.environment.prover.holds(
+        machine.cpu.path, (before ^ value) & modes.CR4_READ_BY_WALKS == 0
+    ):
         machine.map_image(flushed=False)
 
 
@@ -161,7 +177,8 @@ def _load_table_pointer(machine: Machine, instruction: Instruction) -> None:
     if instruction.bits != 64 and instruction.operand_bytes == 2:
         base = simplify(base & 0xFFFFFF)
     if instruction.bits == 64:
-        machine.fault_if(z3.Not(canonical(base, 4)), "#GP: the table's base is not canonical")
+        outside = z3.Not(canonical(base, machine.levels()))
+        machine.fault_if(outside, "#GP: the table's base is not canonical")
     pointer = TablePointer(machine.environment.base.normal(base), limit)
     register = "gdtr" if instruction.mnemonic == "LGDT" else "idtr"
     setattr(machine.cpu, register, pointer)
@@ -186,6 +203,22 @@ def _jump_far(machine: Machine, instruction: Instruction) -> None:
     offset_term = machine.read(linear, width, "load")
     selector_term = machine.read(simplify(linear + width), 2, "load")
     far_jump(machine, selector_term, offset_term)
+
+
+def _return_near(machine: Machine, instruction: Instruction) -> None:
+    """RET near in 16-bit code: p-code would change CS. Pops IP or EIP (SDM 2, RET)."""
+    width = instruction.operand_bytes
+    if instruction.operands:
+        raise machine.refuse("a near return that releases stack bytes")
+    stack = machine.cpu.segments["ss"]
+    if z3.is_true(stack.big):
+        raise machine.refuse("a near return in 16-bit code on a 32-bit stack")
+    pointer = machine.registers.read("rsp", 0, 2)
+    offset = low(machine.load(Pointer("SS", pointer), width), 64)
+    machine.registers.write("rsp", 0, simplify(pointer + width))
+    cs = machine.cpu.segments["cs"]
+    machine.fault_if(fetch_faults(cs, low(offset, 32), 1), "#GP: EIP is outside CS")
+    go_to(machine, machine.environment.base.normal(simplify(cs.base + offset)))
 
 
 def _return_far(machine: Machine, instruction: Instruction) -> None:
@@ -219,6 +252,7 @@ def _write_msr(machine: Machine, instruction: Instruction) -> None:
         const(modes.EFER_SCE)
         | z3.If(features.long_mode, const(modes.EFER_LME | modes.EFER_LMA), zero)
         | z3.If(features.no_execute, const(modes.EFER_NXE), zero)
+        | machine.environment.supported["efer"]
     )
     control = machine.cpu.control
     machine.fault_if(

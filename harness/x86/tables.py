@@ -14,7 +14,7 @@ from harness.x86.memory import PAGE, Memory, Write
 from harness.x86.prover import Prover
 from harness.x86.run import PathEnd, Run
 from harness.x86.terms import const, simplify
-from models.modes import CR0_WP, EFER_NXE
+from models.modes import CR0_WP, CR4_LA57, EFER_NXE
 from models.paging import Access, Paging, Translation, walk
 
 linear_address = z3.BitVec("linear_address", 64)
@@ -33,7 +33,7 @@ class AddressMap:
             write_protect = z3.simplify(control.cr0 & CR0_WP != 0)
         self._paging = Paging(
             cr3=control.cr3,
-            levels=4,
+            levels=5 if _has_five_levels(run, end) else 4,
             write_protect=write_protect,
             no_execute=z3.simplify(control.efer & EFER_NXE != 0),
             gib_pages=run.features.gib_pages,
@@ -73,6 +73,19 @@ class AddressMap:
         translation = self.walk(access)
         itself = z3.And(z3.Not(translation.fault), translation.physical == linear_address)
         return z3.substitute(itself, (linear_address, linear))
+
+
+def _has_five_levels(run: Run, end: PathEnd) -> bool:
+    """CR4.LA57 at the end of a path, which is the same for all of its inputs."""
+    five = z3.simplify(end.state.control.cr4 & CR4_LA57 != 0)
+    if z3.is_true(five) or z3.is_false(five):
+        return bool(z3.is_true(five))
+    prover = Prover(run.hypotheses)
+    if prover.holds(end.path, five):
+        return True
+    if prover.holds(end.path, z3.Not(five)):
+        return False
+    raise ValueError("the path does not decide how many levels its page tables have")
 
 
 class EntryReader:

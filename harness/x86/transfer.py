@@ -49,14 +49,32 @@ def read_descriptor(machine: Machine, selector: z3.BitVecRef) -> z3.BitVecRef:
         return const(0)
     if machine.decide(descriptors.uses_ldt(selector)):
         raise machine.refuse(f"selector {selector}, which names the LDT")
+    pointer = machine.cpu.gdtr
+    if machine.cpu.paging and pointer.halved:
+        lost = machine.environment.unknown("undefined_gdtr_half", 1) == 1
+        machine.fault_if(
+            z3.And(lost, z3.LShR(pointer.base, 32) != 0),
+            "#GP: the upper half of GDTR.base, which legacy mode does not have, is another one",
+        )
     machine.fault_if(
         descriptors.outside_table(selector, machine.cpu.gdtr.limit),
         f"#GP: selector {selector} is outside the GDT",
     )
     raw = machine.read(_entry(machine, selector), 8, "descriptor")
     if number(raw) is None:
-        raise machine.refuse(f"the descriptor of selector {selector} is not constant")
+        return _as_assembled(machine, selector, raw)
     return raw
+
+
+def _as_assembled(machine: Machine, selector: z3.BitVecRef, raw: z3.BitVecRef) -> z3.BitVecRef:
+    """The descriptor, for inputs for which it is what memory held at entry."""
+    cpu = machine.cpu
+    before = cpu.memory.before(cpu.found).read(_entry(machine, selector), 8)
+    if number(before) is None:
+        raise machine.refuse(f"the descriptor of selector {selector} is not constant")
+    what = f"the descriptor of selector {number(selector):#x} may have been overwritten"
+    machine.end_if(raw != before, EndKind.OVERWRITTEN, what)
+    return before
 
 
 def _entry(machine: Machine, selector: z3.BitVecRef) -> z3.BitVecRef:
@@ -97,7 +115,8 @@ def _transfer(
     cpu.segments["cs"] = cs
     cpu.update_mode(machine.decide)
     if cpu.mode is Mode.LONG64:
-        machine.fault_if(z3.Not(canonical(offset, 4)), "#GP: far transfer to a non-canonical RIP")
+        outside = z3.Not(canonical(offset, machine.levels()))
+        machine.fault_if(outside, "#GP: far transfer to a non-canonical RIP")
         if not was_64bit:
             lose_upper_halves(machine)
     else:
@@ -153,6 +172,7 @@ def go_to(machine: Machine, linear: z3.BitVecRef) -> None:
             return
     if cpu.mode is not Mode.LONG64:
         raise machine.refuse(f"a jump out of the image in {cpu.mode.value}")
-    machine.fault_if(z3.Not(canonical(linear, 4)), "#GP: jump to a non-canonical address")
+    outside = z3.Not(canonical(linear, machine.levels()))
+    machine.fault_if(outside, "#GP: jump to a non-canonical address")
     machine.end(EndKind.HAND_OFF, "", rip=linear)
     raise PathOver

@@ -10,14 +10,15 @@ from bisect import bisect_left
 
 import z3
 
+from harness.x86.behind import EntriesBehind, MayBeDamaged, NotTheHosts
 from harness.x86.memory import PAGE, Pages, Record, Write, overlap, span_of
 from harness.x86.path import Path
-from harness.x86.promise import HostTables, lies_in, misses
+from harness.x86.promise import HostTables, lies_in
 from harness.x86.run import EndKind
 from harness.x86.tables import EntryReader
 from harness.x86.terms import const, number, simplify, variables
 from models.modes import CR0_WP, CR4_LA57, EFER_NXE
-from models.paging import ANY_ACCESS, Paging, walk
+from models.paging import ANY_ACCESS, LEVELS, Paging, leads_on, walk
 from models.paging import Access as Kind
 
 UPPER_HALF = "upper_half"
@@ -31,12 +32,16 @@ ACCESSED_AND_DIRTY = 0x60
 class Translated(Path):
     """What `machine.Machine` knows of pages and page tables."""
 
+    def levels(self) -> int:
+        """Levels of the page tables in force: 4, or 5 with CR4.LA57."""
+        return 5 if self.decide(self.cpu.control.cr4 & CR4_LA57 != 0) else 4
+
     def paging(self) -> Paging:
         """What a walk depends on, from the control registers as they are now."""
         control, features = self.cpu.control, self.environment.features
         return Paging(
             cr3=control.cr3,
-            levels=4,
+            levels=self.levels(),
             write_protect=z3.simplify(control.cr0 & CR0_WP != 0),
             no_execute=z3.simplify(control.efer & EFER_NXE != 0),
             gib_pages=features.gib_pages,
@@ -97,15 +102,16 @@ class Translated(Path):
 
         That is so if the control registers are as the host promises; or if the tables in force lead
         every address that is covered to itself, by the host's entries and by entries at a few
-        places. Of writes none may have changed the host's entries.
+        places. Inputs for which a write may have changed one of the host's entries end here.
         """
         for tables in self.environment.host_tables:
-            if all(self._spares(tables, record) for record in self.cpu.memory.records):
-                slots = () if self._as_promised(tables) else self._leads_to(tables)
-                if slots is not None:
-                    self.cpu.host_tables, self.cpu.identity_slots = tables, slots
-                    self.cpu.proved_in = self.cpu.memory
-                    return
+            slots = () if self._as_promised(tables) else self._leads_to(tables)
+            if slots is not None:
+                for record in self.cpu.memory.records:
+                    self._spare(tables, record)
+                self.cpu.host_tables, self.cpu.identity_slots = tables, slots
+                self.cpu.proved_in = self.cpu.memory
+                return
 
     def _as_promised(self, tables: HostTables) -> bool:
         control = self.cpu.control
@@ -119,27 +125,36 @@ class Translated(Path):
     def _leads_to(self, tables: HostTables) -> tuple[z3.BitVecRef, ...] | None:
         """The addresses of the entries in front of the host's tables; None if it is not proved that
         they lead there."""
-        linear = z3.BitVec("linear", 64)
-        given = z3.And(tables.covered(linear), tables.instance(linear))
-        translation = walk(linear, ANY_ACCESS, self.paging(), self._read_entry)
-        if self.possible(z3.And(given, z3.Or(translation.fault, translation.physical != linear))):
-            return None
-        slots: dict[int, z3.BitVecRef] = {}
-        for entry in translation.entries:
-            used = z3.And(given, entry.used)
-            elsewhere = z3.And(*(misses(entry.address, 8, part) for part in tables.apart))
-            if not self.possible(z3.And(used, z3.Not(elsewhere))):
-                continue  # the host's
-            address = self.environment.prover.example_of(self.cpu.path, used, entry.address)
-            if address is None or self.possible(z3.And(used, entry.address != address)):
+        linear, prover, path = z3.BitVec("linear", 64), self.environment.prover, self.cpu.path
+        promise = tables.instance(linear)
+        for levels, when in ((4, z3.Not(tables.five_level)), (5, tables.five_level)):
+            if prover.holds(path, when):
+                promise = tables.with_(levels, linear)
+        given = z3.And(tables.covered(linear), promise)
+        paging, wrong = self.paging(), z3.BoolVal(True)
+        for _ in range(len(self.cpu.memory.records) + 1):  # each turn leaves out a damaged entry
+            reader = EntriesBehind(tables, self.cpu.memory, prover, self.cpu.path, given)
+            try:
+                translation = walk(linear, ANY_ACCESS, paging, reader)
+                wrong = z3.Or(translation.fault, translation.physical != linear)
+                break
+            except NotTheHosts:
                 return None
-            slots[address] = const(address)
-        return tuple(slots.values())
+            except MayBeDamaged as damage:
+                what = "a store that may change a table of the code's own"
+                self.end_if(damage.when, EndKind.TABLE_IN_USE, what)
+        of_levels = LEVELS[len(LEVELS) - paging.levels :]
+        for index, value in reader.slots.values():
+            level = of_levels[index]
+            leads = leads_on(value, level, paging)
+            self.fault_if(z3.Not(leads), f"#PF: a {level.entry} of the code's own is no good")
+        return None if self.possible(z3.And(given, wrong)) else tuple(map(const, reader.slots))
 
-    def _spares(self, tables: HostTables, record: Record) -> bool:
-        """The write changes no entry of these tables."""
+    def _spare(self, tables: HostTables, record: Record) -> None:
+        """Inputs for which the write may change an entry of these tables end here."""
         spared = tables.spared_by(record.address, span_of(record))
-        return not self.possible(z3.Not(spared))
+        what = "a store that may change page tables of the host's"
+        self.end_if(z3.Not(spared), EndKind.TABLE_IN_USE, what)
 
     def _walk(self, linear: z3.BitVecRef, access: Kind) -> None:
         if not self.cpu.tables_fresh:
@@ -245,10 +260,8 @@ class Translated(Path):
         """
         if self.cpu.identity_slots is None:
             raise self.refuse("a store while paging is on and the image is not mapped to itself")
-        if (tables := self.cpu.host_tables) is not None:
-            spared = tables.spared_by(record.address, span_of(record))
-            what = "a store that may change page tables of the host's"
-            self.end_if(z3.Not(spared), EndKind.TABLE_IN_USE, what)
+        if self.cpu.host_tables is not None:
+            self._spare(self.cpu.host_tables, record)
         before, base = self.cpu.proved_in, self.environment.base
         after = before.append(record)
         for entry in self.cpu.identity_slots:
