@@ -228,13 +228,12 @@ class Subject:
         operands = (self.image.symbols[patched.symbol] for patched in self.contract.patched)
         return any(0 < operand - offset < MAX_LENGTH - PATCH for operand in operands)
 
-    def is_lock(self, access: Access) -> bool:
-        """It is an access to the word of the contract's lock."""
-        lock = self.contract.lock
-        if lock is None:
+    def is_lock(self, end: PathEnd, access: Access) -> bool:
+        """It is an access to all of the word of the contract's lock."""
+        lock, offset = self.contract.lock, end.memory.base.offset_of(access.linear)
+        if lock is None or offset is None:
             return False
-        word = z3.simplify(access.linear - self.base - self.image.symbols[lock.word])
-        return bool(z3.is_bv_value(word)) and word.as_long() < LOCK_WORD_SIZE
+        return offset == self.image.symbols[lock.word] and access.size == LOCK_WORD_SIZE
 
     def lies_in(self, access: Access, parts: list[range]) -> z3.BoolRef:
         """Every byte of the access lies in one of these parts of the image."""

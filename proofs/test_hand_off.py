@@ -34,7 +34,9 @@ def test_hand_off(subject: Subject, prove: Prove) -> None:
 def _ends_well(subject: Subject, end: PathEnd) -> Obligation:
     name = f"{subject.of(end)}: {end.kind.value}"
     if end.kind is EndKind.HAND_OFF:
-        return subject.about(name, end, subject.hand_off_state(end), shown_by=SHOWN_BY)
+        goals = subject.hand_off_state(end)
+        shown_by = {goal: seen for goal, seen in SHOWN_BY.items() if goal in goals}
+        return subject.about(name, end, goals, shown_by=shown_by)
     if end.kind is EndKind.PARKED and subject.refusals:
         return _refuses(subject, name, end)
     if end.kind is EndKind.PARKED and subject.park_reasons:

@@ -27,7 +27,7 @@ def _alone(subject: Subject, end: PathEnd) -> Obligation:
     holds, taken = z3.BoolVal(False), len(end.accesses)
     for number, access in enumerate(end.accesses):
         name = f"access {number + 1}, a {access.kind} at {access.instruction:#x}"
-        if subject.is_lock(access):
+        if subject.is_lock(end, access):
             goals[f"{name}, takes the lock, or gives it back"] = _takes(access, holds)
             found_free = access.seen & HELD == 0 if access.seen is not None else z3.BoolVal(False)
             sets = access.value & HELD == HELD

@@ -205,6 +205,9 @@ class Area(Section):
     copy_of: Annotated[tuple[Symbol, Symbol] | None, BeforeValidator(tuple_from_list)] = Field(
         None, description='the first and end symbol of what is copied, as ["first", "end"]'
     )
+    tables: bool = Field(
+        False, description="true if it holds page-table entries, in which the CPU sets flags"
+    )
     why: str = Field(min_length=1, description="one sentence: what is written there")
 
     @model_validator(mode="after")

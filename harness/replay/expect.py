@@ -31,6 +31,7 @@ def expected(prediction: Prediction, probes: tuple[int, ...]) -> Expected:
             EndKind.SHUTDOWN: frozenset({OutcomeKind.SHUTDOWN}),
             EndKind.PARKED: frozenset({OutcomeKind.PARKED}),
             EndKind.SPINNING: frozenset({OutcomeKind.HANG}),
+            EndKind.WAITING: frozenset({OutcomeKind.HANG}),
         }
         return Expected(simple.get(kind, FAILED), None)  # elsewhere all but success
 

@@ -16,8 +16,8 @@ from models.modes import CR4_LA57, GENERAL_REGISTERS
 PAGE = 0x1000
 FLAGS_OF_CR3 = 0xFFF
 """Bits 11:0, which address no table."""
-HOST_MAP = P["TABLES"] + 0x10_0000
-"""Where the tables lie that a host's map in the image leads to: in the machine's own RAM."""
+HOST_MAP = 0xCF00_0000
+"""Physical address of the tables that a host's map in the image leads to."""
 CR4_MORE = 0xFDF & ~0x20
 """The bits of CR4 that a hand-over may have beside PAE and LA57: no rule here reads them."""
 
@@ -39,6 +39,7 @@ def as_on_qemu(
     if predictor.entry_of(held).mode == "long64":
         cr3 = _name("cr3")
         held[cr3] = P["TABLES"] | held.get(cr3, 0) & FLAGS_OF_CR3
+        held[_name("rflags")] = 0
         tables = entry64.identity_tables(P["TABLES"], _levels(held), held["maxphyaddr"])
         blocks.append((P["TABLES"], tables))
     if (host_map := predictor.contract.map) is not None:

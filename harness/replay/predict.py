@@ -18,9 +18,10 @@ from harness.x86.memory import stretches
 from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.tables import AddressMap, linear_address
 from harness.x86.terms import ENTRY, VECTOR, variables
+from harness.x86.translate import HOSTS
 from models.paging import Access
 from trampoline.contract import Contract
-from trampoline.image import STATUS_WORD_SIZE, Image
+from trampoline.image import LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
 from trampoline.sections import Entry
 
 PAGE = 0x1000
@@ -124,6 +125,12 @@ class Prediction:
         return self._entry.mode == "real"
 
     @property
+    def hosts_tables_damaged(self) -> bool:
+        """The path ends where it may have changed page tables of the host's."""
+        end = self._end.end
+        return end.kind is EndKind.TABLE_IN_USE and HOSTS in end.detail
+
+    @property
     def inside(self) -> int | None:
         """The address at which the trampoline shall end, if that is in the image."""
         return self.kernel if self._ends_inside else None
@@ -224,6 +231,9 @@ class Predictor:
             offer = self._status.handshake.offered + given.values.get(APIC_ID, 0)
             status = self.image.symbols[self._status.word]
             data[status : status + STATUS_WORD_SIZE] = offer.to_bytes(STATUS_WORD_SIZE, "little")
+        if self.contract.lock is not None:  # nobody holds it
+            lock = self.image.symbols[self.contract.lock.word]
+            data[lock : lock + LOCK_WORD_SIZE] = bytes(LOCK_WORD_SIZE)
         for address, byte in given.unknown.items():
             if any(address - given.base in part for part in self._unknown):
                 data[address - given.base] = byte

@@ -107,6 +107,10 @@ def obstacle(machine: Machine, prediction: Prediction, wanted: Expected) -> str:
     if fetched and not machine.has_ram(kernel, PAYLOAD):
         return f"QEMU has no RAM for a kernel at {kernel:#x}"
     payload = range(kernel, kernel + PAYLOAD) if machine.has_ram(kernel, PAYLOAD) else range(0)
+    if any(_meet(payload, range(at, at + len(data))) for at, data in given.blocks):
+        return "the payload would overwrite page tables"
+    if prediction.end.kind is EndKind.UNPROMISED or prediction.hosts_tables_damaged:
+        return "what follows depends on page tables that the host has made"
     image = range(given.base, given.base + length)
     if _meet(payload, image) and not (kernel in image and kernel == prediction.inside):
         return "the payload would overwrite the image"

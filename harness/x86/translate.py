@@ -21,6 +21,8 @@ from models.modes import CR0_WP, CR4_LA57, EFER_NXE
 from models.paging import ANY_ACCESS, LEVELS, Paging, leads_on, walk
 from models.paging import Access as Kind
 
+HOSTS = "page tables of the host's"
+"""Part of the detail of a path end: which tables a store may have changed."""
 UPPER_HALF = "upper_half"
 """Part of the name of each symbol for an upper half that the manual leaves undefined."""
 TABLE_ADDRESS = 0x000F_FFFF_FFFF_F000
@@ -153,7 +155,7 @@ class Translated(Path):
     def _spare(self, tables: HostTables, record: Record) -> None:
         """Inputs for which the write may change an entry of these tables end here."""
         spared = tables.spared_by(record.address, span_of(record))
-        what = "a store that may change page tables of the host's"
+        what = f"a store that may change {HOSTS}"
         self.end_if(z3.Not(spared), EndKind.TABLE_IN_USE, what)
 
     def _walk(self, linear: z3.BitVecRef, access: Kind) -> None:
