@@ -187,10 +187,6 @@ class Subject:
         rsp = z3.BitVec(f"rsp_at_{HAND_OVER}", 64)
         return rsp - stack.below_rsp, z3.BitVecVal(stack.below_rsp, 64)
 
-    def promised(self, linear: z3.BitVecRef) -> z3.BoolRef:
-        """What the host promises of its page tables as to this address."""
-        return z3.And(*(tables.instance(linear) for tables in self.run.host_tables))
-
     def lies_where_it_may(self, access: Access, parts: list[range]) -> z3.BoolRef:
         """Every byte of the access lies in one of these parts of the image, or in what the code
         may use outside of it."""
@@ -268,6 +264,11 @@ class Subject:
         below = self.contract.kernel.below
         bounded = z3.ULT(last, below) if below is not None else z3.BoolVal(True)
         return z3.And(z3.ULE(start, last), z3.LShR(last, self.maxphyaddr) == 0, bounded)
+
+    def beside_the_image(self, start: z3.BitVecRef, size: z3.BitVecRef | int) -> z3.BoolRef:
+        """[start, start + size) and the image have no byte in common."""
+        length = len(self.image.data)
+        return z3.And(z3.UGE(start - self.base, length), z3.UGE(self.base - start, size))
 
     def usable(self, start: z3.BitVecRef, size: int) -> z3.BoolRef:
         """A range that code can map to itself with 4-level paging on this CPU, beside the image.

@@ -68,13 +68,17 @@ def _untouched(
             goals[name] = _apart(subject, access, start, size)
             in_image = z3.is_true(subject.lies_in(access, [range(len(subject.image.data))]))
             shown_by[name] = (IMAGE,) if in_image else (OUTSIDE,)
+    promises: tuple[str, ...] = (f"all of {what} lies below 2^MAXPHYADDR",)
+    if subject.contract.kernel.apart:
+        promises = (*promises, f"no byte of {what} lies in the image")
+        given = z3.And(given, subject.beside_the_image(start, size))
     return subject.about(
         f"{subject.of(end)}: {what}",
         end,
         goals,
         given,
         subject.exists(start, size),
-        promises=(f"all of {what} lies below 2^MAXPHYADDR",),
+        promises=promises,
         shown_by=shown_by,
     )
 

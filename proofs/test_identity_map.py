@@ -75,7 +75,7 @@ def _mapped(
             },
             bounds,
             subject.exists(start, size),
-            subject.promised(start + OFFSET),
+            subject.address_map(end).promise(start + OFFSET),
             chosen={"offset": 0},
             promises=(f"all of {what} lies below 2^MAXPHYADDR",),
             probe=start + OFFSET,

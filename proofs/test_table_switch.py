@@ -41,5 +41,5 @@ def _same(subject: Subject, end: PathEnd) -> Obligation:
         end,
         goals,
         z3.ULT(linear_address, LINEAR_MAX),
-        subject.promised(linear_address),
+        after.promise(linear_address),
     )

@@ -379,6 +379,9 @@ class Kernel(Section):
     below: int | None = Field(
         None, gt=0, description="the address below which the host promises to put its entry"
     )
+    apart: bool = Field(
+        False, description="true if the host promises that it does not meet the image"
+    )
     size_max: int | None = Field(
         None, gt=0, le=0xFFFF_FFFF, description="the largest kernel in bytes: 1 to 0xFFFFFFFF"
     )

@@ -116,6 +116,7 @@ class Cpu(SimStatePlugin):
                 "pc",
                 "origin",
                 "entry",
+                "found",
                 "path",
                 "accesses",
                 "table_loads",

@@ -202,7 +202,10 @@ def _left_by(
         raise ValueError(f"no start at {contract.entry[number].called} hands over")
     for part in kept_parts(contract, image):
         at = environment.base.at(part.start)
-        first, *others = (end.memory.read(at, len(part)) for end in before)
+        first, *others = (
+            end.memory.read(at, len(part), partial(environment.prover.possible, end.path))
+            for end in before
+        )
         if any(not first.eq(other) for other in others):
             raise ValueError(
                 f"the bytes at {part.start:#x} are left differently by different paths"

@@ -190,9 +190,6 @@ def _host_tables(
     hand_over: HandOver,
     ranges: dict[str, Range],
 ) -> tuple[HostTables, ...]:
-    def read(address: z3.BitVecRef) -> z3.BitVecRef:
-        return memory.read(memory.base.normal(z3.simplify(address)), 8)
-
     def tables(
         sentence: str,
         control: tuple[z3.BitVecRef, z3.BitVecRef, z3.BitVecRef],
@@ -204,7 +201,7 @@ def _host_tables(
         no_execute = z3.simplify(efer & EFER_NXE != 0)
         return HostTables(
             sentence, cr3, five_level, no_execute, features.gib_pages, features.maxphyaddr,
-            read, covers, apart,
+            memory, covers, apart,
         )  # fmt: skip
 
     found = []

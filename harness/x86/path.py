@@ -145,6 +145,7 @@ class Path:
                 trace=cpu.trace,
                 entry=cpu.entry,
                 found=cpu.found,
+                host_tables=cpu.host_tables,
                 history=cpu.history,
             )
         )

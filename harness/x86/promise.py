@@ -7,22 +7,21 @@ memory at entry; whoever asks about that address may take it for granted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import z3
 
+from harness.x86.memory import Memory
 from models.paging import ANY_ACCESS, Paging, walk
 
 Range = tuple[z3.BitVecRef, z3.BitVecRef]
 """First address and number of bytes, 64 bits each; it does not wrap."""
-ReadEntry = Callable[[z3.BitVecRef], z3.BitVecRef]
 ENTRY = 8  # bytes of a paging-structure entry
 
 
 @dataclass(frozen=True)
 class HostTables:
-    """Tables that are in force with this CR3, CR4.LA57 and EFER.NXE.
+    """Tables that are in force with this CR3, CR4.LA57 and EFER.NXE. `memory`: as it is at entry.
 
     They map what lies in one of the ranges `covers` to itself, for every access, also under CR0.WP.
     Of the entries that the walk of any address uses none lies in one of the ranges `apart`.
@@ -34,9 +33,13 @@ class HostTables:
     no_execute: z3.BoolRef
     gib_pages: z3.BoolRef
     maxphyaddr: z3.BitVecRef
-    read_at_entry: ReadEntry
+    memory: Memory
     covers: tuple[Range, ...]
     apart: tuple[Range, ...]
+
+    def read_at_entry(self, address: z3.BitVecRef) -> z3.BitVecRef:
+        """The 8 bytes that memory holds at entry at a physical address."""
+        return self.memory.read(self.memory.base.normal(z3.simplify(address)), ENTRY)
 
     def covered(self, linear: z3.BitVecRef) -> z3.BoolRef:
         """The address is mapped to itself by promise."""

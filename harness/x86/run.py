@@ -136,6 +136,7 @@ class PathEnd:
     table_loads: tuple[TableLoad, ...]
     trace: tuple[tuple[int, str], ...]  # (image offset, mode name) of each executed instruction
     entry: int  # index of the entry at which the path begins
+    host_tables: HostTables | None  # in force at the end, alone or behind tables of the code's
     found: int  # records of the memory log that stand for what memory held at entry
     history: tuple[Before, ...]  # one for each entry of the trace
 

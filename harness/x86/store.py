@@ -21,6 +21,7 @@ from typing import Any
 import z3
 
 from harness.x86.memory import EntryImage, Memory, RangeWrite, Write, stretches
+from harness.x86.promise import HostTables
 from harness.x86.registers import Lazy
 from harness.x86.run import Access, Before, EndKind, FinalState, PathEnd, Run, TableLoad
 from harness.x86.terms import Base
@@ -34,7 +35,7 @@ _RECORDS: dict[str, type] = {
     record.__name__: record
     for record in (
         *(Run, PathEnd, FinalState, Access, TableLoad, Memory, Write, RangeWrite, EntryImage, Base),
-        *(Features, Segment, Control, Before),
+        *(Features, Segment, Control, Before, HostTables),
     )
 }
 _ENUMS: dict[str, type[Enum]] = {"EndKind": EndKind, "Mode": Mode}

@@ -16,7 +16,7 @@ import z3
 from harness.x86.lift import Instruction
 from harness.x86.loops import summarise
 from harness.x86.machine import Machine
-from harness.x86.memory import PAGE, Write, overlap
+from harness.x86.memory import PAGE, RangeWrite, Write, overlap
 from harness.x86.path import PathOver
 from harness.x86.pcode import Jump, Plain, Pointer
 from harness.x86.registers import Registers, force
@@ -51,7 +51,9 @@ def repeat(machine: Machine, instruction: Instruction) -> None:
         down = machine.decide(force(machine.registers.flags["DF"]) != 0)
         machine.registers.flags["DF"] = const(int(down), 8)
         once = replace(instruction, mnemonic=name, ops=tuple(iteration))
-        if kind == "STOS":
+        if kind == "STOS" and down:
+            _fill_down(machine, once, count)
+        elif kind == "STOS":
             _fill(machine, once, counter.size)
         else:
             _copy(machine, once, count, down)
@@ -67,22 +69,44 @@ def _fill(machine: Machine, once: Instruction, counter_size: int) -> None:
     Plain(once, machine).run()
 
 
+def _fill_down(machine: Machine, once: Instruction, count: int) -> None:
+    """With DF = 1 the first store is the highest: all are the same value, so order is nothing."""
+    port = _Addresses(machine, machine.registers.copy())
+    plain = Plain(once, port)
+    for op in once.ops:
+        plain.execute(op)
+    assert port.value is not None
+    size = port.value.size() // 8
+    lowest = _lowest(machine, once, port.target, (count - 1) * size)
+    if isinstance(lowest, Pointer):
+        raise machine.refuse(f"rep `{once}` while DF is 1, through a segment")
+    _check_segment(machine, once, lowest, count * size, write=True)
+    first = machine.linear(lowest, size, write=True)
+    if machine.cpu.paging or machine.is_shared(first, count * size):
+        raise machine.refuse(f"rep `{once}` while DF is 1, with paging on or to a shared word")
+    machine.write_range(RangeWrite(first, size, port.value, count, size))
+    machine.registers.write("rcx", 0, const(0, once.bits))
+    moved = machine.registers.read("rdi", 0, once.bits // 8) - const(count * size, once.bits)
+    machine.registers.write("rdi", 0, simplify(moved))
+
+
 @dataclass
 class _Addresses:
-    """A port that tells where one iteration loads and stores."""
+    """A port that tells where one iteration loads and stores, and what it stores."""
 
     machine: Machine
     registers: Registers
     source: z3.BitVecRef | Pointer | None = None
     target: z3.BitVecRef | Pointer | None = None
     size: int = 0
+    value: z3.BitVecRef | None = None
 
     def load(self, address: z3.BitVecRef | Pointer, size: int) -> z3.BitVecRef:
         self.source, self.size = address, size
         return const(0, 8 * size)
 
     def store(self, address: z3.BitVecRef | Pointer, value: z3.BitVecRef) -> None:
-        self.target = address
+        self.target, self.value = address, value
 
     def special(self, name: str) -> z3.BitVecRef:
         return self.machine.special(name)

@@ -8,8 +8,11 @@ at the writes to these pages.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import z3
 
+from harness.x86.behind import EntriesBehind, MayBeDamaged, NotTheHosts
 from harness.x86.memory import PAGE, Memory, Write
 from harness.x86.prover import Prover
 from harness.x86.run import PathEnd, Run
@@ -24,7 +27,8 @@ linear_address = z3.BitVec("linear_address", 64)
 class AddressMap:
     """Translations in force at the end of a path, for every linear address (64 bits).
 
-    `write_protect` replaces CR0.WP: a kernel may set it while it still runs on these tables.
+    `write_protect` replaces CR0.WP: a kernel may set it while it still runs on these tables. Where
+    tables of the host's are in force, the walk is right for what their promise allows.
     """
 
     def __init__(self, run: Run, end: PathEnd, write_protect: z3.BoolRef | None = None) -> None:
@@ -40,14 +44,35 @@ class AddressMap:
             maxphyaddr=run.inputs["maxphyaddr"],
         )
         self._prover = Prover(run.hypotheses)
+        self._end = end
         self._reader = EntryReader(end.memory, self._prover, end.path)
         self._walks: dict[Access, Translation] = {}
 
     def walk(self, access: Access) -> Translation:
         """The walk for the symbol `linear_address`."""
         if access not in self._walks:
-            self._walks[access] = walk(linear_address, access, self._paging, self._reader)
+            self._walks[access] = self._walk_behind(access)
         return self._walks[access]
+
+    def _walk_behind(self, access: Access) -> Translation:
+        """Where the host's tables are in force, their entries are read as they were at entry."""
+        end, tables = self._end, self._end.host_tables
+        if tables is not None:
+            given = self.promise(linear_address)
+            reader = EntriesBehind(tables, end.memory, self._prover, end.path, given)
+            with suppress(NotTheHosts, MayBeDamaged):
+                return walk(linear_address, access, self._paging, reader)
+        return walk(linear_address, access, self._paging, self._reader)
+
+    def promise(self, linear: z3.BitVecRef) -> z3.BoolRef:
+        """What the host promises as to this address of those of its tables that are in force."""
+        tables = self._end.host_tables
+        if tables is None:
+            return z3.BoolVal(True)
+        for levels, when in ((4, z3.Not(tables.five_level)), (5, tables.five_level)):
+            if self._prover.holds(self._end.path, when):
+                return tables.with_(levels, linear)
+        return tables.instance(linear)
 
     def within(self, tables: range) -> z3.BoolRef:
         """Every entry that a walk for `linear_address` uses lies in these image offsets."""
