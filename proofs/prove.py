@@ -26,10 +26,11 @@ from harness.replay.story import not_reached, story
 from harness.solve.decide import Satisfied, decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.x86.execute import bases
+from harness.x86.tables import LINEAR_MAX
 from harness.x86.terms import VECTOR
 from proofs.golden import golden
 from proofs.safe import describe
-from proofs.subject import LINEAR_MAX, Subject
+from proofs.subject import Subject
 
 Progress = Callable[[str], None]
 MIB = 1 << 20

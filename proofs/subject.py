@@ -16,7 +16,7 @@ from harness.x86.memory import stretches
 from harness.x86.promise import Range, lies_in
 from harness.x86.prover import Prover
 from harness.x86.run import Access, EndKind, PathEnd, Run
-from harness.x86.tables import AddressMap
+from harness.x86.tables import LINEAR_MAX, AddressMap
 from harness.x86.terms import index_symbol
 from models.linux_entry import HandOff, conditions, in_64_bit_mode
 from models.modes import Mode
@@ -25,8 +25,6 @@ from trampoline.contract import Contract
 from trampoline.image import LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
 from trampoline.sections import Area, Status
 
-LINEAR_MAX = 1 << 47
-"""First linear address that 4-level paging cannot map to itself (SDM vol. 1, 3.3.7.1)."""
 ACCESSED_AND_DIRTY = 0x60
 PATCH = 4
 """Bytes of an operand that code writes."""

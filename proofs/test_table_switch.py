@@ -7,11 +7,11 @@ import z3
 
 from harness.solve.obligation import Obligation
 from harness.x86.run import PathEnd
-from harness.x86.tables import AddressMap, linear_address
+from harness.x86.tables import LINEAR_MAX, AddressMap, linear_address
 from models.modes import CR0_WP
 from models.paging import Access, walk
 from proofs.prove import Prove
-from proofs.subject import LINEAR_MAX, Subject
+from proofs.subject import Subject
 
 
 def test_table_switch(subject: Subject, prove: Prove) -> None:

@@ -9,6 +9,10 @@ from harness.x86.memory import Memory
 from harness.x86.promise import ENTRY, HostTables, misses
 from harness.x86.prover import Conditions, Prover
 from harness.x86.terms import const
+from models.paging import LEVELS, Paging, leads_on
+
+LARGE = 1 << 7
+"""PS of a paging-structure entry (SDM 3A 4.5)."""
 
 
 class NotTheHosts(Exception):
@@ -29,7 +33,7 @@ class EntriesBehind:
     An entry that lies where none of the code's writes goes is read as memory was at entry, so that
     it is the very term that the promise speaks of. Any other one must lie at one place for every
     input: `slots` has these, by physical address, each with its level's index among the calls and
-    its value. `given` is what is known of the address.
+    its value. `given` is what is known of the address, and `paging` is what the walk goes by.
     """
 
     def __init__(
@@ -38,12 +42,15 @@ class EntriesBehind:
         memory: Memory,
         prover: Prover,
         path: Conditions,
+        paging: Paging,
         given: z3.BoolRef,
     ) -> None:
         self._tables = tables
         self._memory = memory
         self._prover = prover
         self._path = path
+        self._paging = paging
+        self._levels = LEVELS[len(LEVELS) - paging.levels :]
         self._given = [given]
         self.slots: dict[int, tuple[int, z3.BitVecRef]] = {}
 
@@ -54,8 +61,10 @@ class EntriesBehind:
         """
         address = z3.simplify(address)
         value = self._entry(address, z3.And(*self._given))
-        # Only a present entry without PS leads to the next level.
-        self._given.append(z3.simplify(value & 0x81 == 1))
+        level = self._levels[len(self._given) - 1]
+        maps_page = z3.And(level.large, value & LARGE != 0)
+        # Only a good entry that maps no page leads to the next level.
+        self._given.append(z3.And(leads_on(value, level, self._paging), z3.Not(maps_page)))
         return value
 
     def _entry(self, address: z3.BitVecRef, used: z3.BoolRef) -> z3.BitVecRef:

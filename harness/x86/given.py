@@ -323,7 +323,8 @@ def _of_the_host(
             result.append((f"{other} and {name} have no byte in common", apart))
         if name != "the image":
             result.append((f"{name} does not wrap around", z3.ULE(part[0], part[0] + part[1] - 1)))
-            result.append((f"{name} lies below {BASE_END:#x}", z3.ULT(part[0], BASE_END)))
+            last = part[0] + part[1] - 1
+            result.append((f"{name} lies below {BASE_END:#x}", z3.ULT(last, BASE_END)))
     return result
 
 

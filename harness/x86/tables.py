@@ -9,6 +9,8 @@ at the writes to these pages.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
 
 import z3
 
@@ -20,6 +22,8 @@ from harness.x86.terms import const, simplify
 from models.modes import CR0_WP, CR4_LA57, EFER_NXE
 from models.paging import Access, Paging, Translation, walk
 
+LINEAR_MAX = 1 << 47
+"""First linear address that 4-level paging cannot map to itself (SDM vol. 1, 3.3.7.1)."""
 linear_address = z3.BitVec("linear_address", 64)
 """The address that `AddressMap.walk` translates."""
 
@@ -55,24 +59,36 @@ class AddressMap:
         return self._walks[access]
 
     def _walk_behind(self, access: Access) -> Translation:
-        """Where the host's tables are in force, their entries are read as they were at entry."""
+        """Where the host's tables are in force, their entries are read as they were at entry.
+
+        The walk is then of addresses below 2^47; others count as a fault.
+        """
         end, tables = self._end, self._end.host_tables
         if tables is not None:
-            given = self.promise(linear_address)
-            reader = EntriesBehind(tables, end.memory, self._prover, end.path, given)
+            given = z3.And(self._promise, z3.ULT(linear_address, LINEAR_MAX))
+            reader = EntriesBehind(tables, end.memory, self._prover, end.path, self._paging, given)
             with suppress(NotTheHosts, MayBeDamaged):
-                return walk(linear_address, access, self._paging, reader)
+                found = walk(linear_address, access, self._paging, reader)
+                beyond = z3.UGE(linear_address, LINEAR_MAX)
+                return replace(found, fault=z3.Or(beyond, found.fault))
         return walk(linear_address, access, self._paging, self._reader)
 
     def promise(self, linear: z3.BitVecRef) -> z3.BoolRef:
-        """What the host promises as to this address of those of its tables that are in force."""
+        """What the host promises as to this address of those of its tables that are in force.
+
+        It is made of the same terms as the walk, which z3 then need not find out.
+        """
+        return z3.substitute(self._promise, (linear_address, linear))
+
+    @cached_property
+    def _promise(self) -> z3.BoolRef:
         tables = self._end.host_tables
         if tables is None:
             return z3.BoolVal(True)
         for levels, when in ((4, z3.Not(tables.five_level)), (5, tables.five_level)):
             if self._prover.holds(self._end.path, when):
-                return tables.with_(levels, linear)
-        return tables.instance(linear)
+                return tables.with_(levels, linear_address)
+        return tables.instance(linear_address)
 
     def within(self, tables: range) -> z3.BoolRef:
         """Every entry that a walk for `linear_address` uses lies in these image offsets."""

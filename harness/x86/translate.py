@@ -127,15 +127,16 @@ class Translated(Path):
     def _leads_to(self, tables: HostTables) -> tuple[z3.BitVecRef, ...] | None:
         """The addresses of the entries in front of the host's tables; None if it is not proved that
         they lead there."""
-        linear, prover, path = z3.BitVec("linear", 64), self.environment.prover, self.cpu.path
+        linear, prover = z3.BitVec("linear", 64), self.environment.prover
         promise = tables.instance(linear)
         for levels, when in ((4, z3.Not(tables.five_level)), (5, tables.five_level)):
-            if prover.holds(path, when):
+            if prover.holds(self.cpu.path, when):
                 promise = tables.with_(levels, linear)
         given = z3.And(tables.covered(linear), promise)
         paging, wrong = self.paging(), z3.BoolVal(True)
         for _ in range(len(self.cpu.memory.records) + 1):  # each turn leaves out a damaged entry
-            reader = EntriesBehind(tables, self.cpu.memory, prover, self.cpu.path, given)
+            path = self.cpu.path
+            reader = EntriesBehind(tables, self.cpu.memory, prover, path, paging, given)
             try:
                 translation = walk(linear, ANY_ACCESS, paging, reader)
                 wrong = z3.Or(translation.fault, translation.physical != linear)

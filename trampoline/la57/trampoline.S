@@ -3,15 +3,15 @@
  * The switch from 4-level to 5-level paging of a kernel above 4 GiB, hardened: the described one
  * (../la57_posted) with its places, labels and tables, and as few changes as its findings need:
  *
- * LA57-1  RSI and the address to go on at crossed 32-bit code in registers: upper halves were lost
+ * LA57-1  RSI and the address to go on at crossed 32-bit code in registers: upper halves were lost;
+ *         and the direction flag was taken for clear while the trampoline was copied
  * LA57-2  the boot loader's stack was used: above 4 GiB, 32-bit code pushed elsewhere and lost the
- *         upper half of RSP; on the copy or the new table, pushes overwrote them
- * LA57-3  32-bit code used a GDT above 4 GiB, of whose address only the lower half is kept there
- * LA57-4  bits 11:0 of CR3 went into a table entry, where some are reserved or mean other things
- * LA57-5  CPUID leaf 7 was asked of CPUs that have fewer leaves, and answer with those of another
- * LA57-6  the direction flag was taken for clear while the trampoline was copied
- * LA57-7  with CR4.PCIDE set, clearing CR0.PG was a fault
- * LA57-8  the segment registers that the boot loader left stayed in force without the switch
+ *         upper half of RSP. LA57-3, LA57-5, LA57-6: that could be the new table, memory that is
+ *         nobody's business, or the copy
+ * LA57-4  32-bit code used a GDT above 4 GiB, of whose address only the lower half is kept there;
+ *         bits 11:0 of CR3 went into a table entry, where some are reserved or mean other things;
+ *         CPUID leaf 7 was asked of CPUs that have fewer leaves, and answer with those of another
+ * LA57-7  the segment registers that the boot loader left stayed in force without the switch
  *
  * The image is a piece of the kernel and position independent: it may lie anywhere in physical
  * memory. A boot loader enters it at offset 0 as the Linux 64-bit boot protocol says: 64-bit mode,
@@ -33,12 +33,12 @@
 	.code64
 	.globl	startup_64
 startup_64:
-	cld					/* LA57-6 */
+	cld					/* LA57-1 */
 
 	/* Nothing to do without 5-level paging, or if it is on already. */
 	movl	$CPUID_BASIC, %eax
 	cpuid
-	cmpl	$CPUID_MORE_FEATURES, %eax	/* LA57-5 */
+	cmpl	$CPUID_MORE_FEATURES, %eax	/* LA57-4 */
 	jb	own_gdt
 	movl	$CPUID_MORE_FEATURES, %eax
 	xorl	%ecx, %ecx
@@ -48,10 +48,6 @@ startup_64:
 	movq	%cr4, %rax
 	testl	$CR4_LA57, %eax
 	jnz	own_gdt
-
-	/* LA57-7: else MOV to CR0 without PG is a fault (SDM vol. 3A 2.5). */
-	andq	$~CR4_PCIDE, %rax
-	movq	%rax, %cr4
 
 	movq	%rsi, %rbx
 	leaq	trampoline_32bit(%rip), %rsi
@@ -72,18 +68,18 @@ startup_64:
 	orq	$TABLE_FLAGS, %rax
 	movq	%rax, LA57_TOP_TABLE
 
-	lgdt	LOW(low_gdt_pointer)		/* LA57-3 */
+	lgdt	LOW(low_gdt_pointer)		/* LA57-4 */
 	ljmpl	*LOW(far_32bit)			/* LA57-2 */
 
 	/*
-	 * Both ways meet. LA57-3: the GDT that stays is loaded here, by 64-bit code, which loads its
+	 * Both ways meet. LA57-4: the GDT that stays is loaded here, by 64-bit code, which loads its
 	 * whole address. CS is CODE64 on both ways: the boot loader's, or that of the far jump.
 	 */
 own_gdt:
 	leaq	gdt(%rip), %rax
 	movq	%rax, gdt_base(%rip)
 	lgdt	gdt_pointer(%rip)
-	movl	$DATA, %eax			/* LA57-8 */
+	movl	$DATA, %eax			/* LA57-7 */
 	movl	%eax, %ds
 	movl	%eax, %es
 	movl	%eax, %ss
@@ -141,7 +137,7 @@ far_32bit:
 	.long	LA57_TRAMPOLINE
 	.short	CODE32
 
-/* LA57-3: what 32-bit code uses lies below 4 GiB. */
+/* LA57-4: what 32-bit code uses lies below 4 GiB. */
 	.balign	8, 0
 low_gdt:
 	.quad	0

@@ -6,11 +6,9 @@
  * LEGO-1  the stack pointer stayed relative to the image in flat 32-bit code
  * LEGO-2  the limit of the GDT was one too large
  * LEGO-3  a CPU without long mode ended in a fault
- * LEGO-4  two CPUs at once: one zeroed the tables and used the stack that the other one ran on
- * LEGO-5  addresses were patched by adding the base: a start that ended between patch and flag, or
- *         two CPUs at once, left them wrong for good
- * LEGO-6  64-bit code handed over upper register halves that a mode switch leaves undefined, and the
- *         direction flag was taken for clear while the tables were zeroed
+ * LEGO-4  two CPUs at once: one zeroed the tables and used the stack that the other one ran on, and
+ *         both could add the base to the addresses that are patched, which left them wrong for good
+ * LEGO-5  the direction flag was taken for clear while the tables were zeroed
  *
  * Linked flat at address 0 and carried as data in the kernel image (carrier.S). The kernel copies it
  * once to a page below 1 MiB (the base) and sends INIT-SIPI-SIPI to APs, one or many. Each AP starts
@@ -58,7 +56,7 @@ trampoline_start:
 	jnc	no_long_mode
 
 	/*
-	 * LEGO-5: whole addresses, which each start writes anew. The far jump below is changed code:
+	 * LEGO-4: whole addresses, which each start writes anew. The far jump below is changed code:
 	 * MOV to CR0 serialises before it is fetched (SDM vol. 3A 9.1.3 and 9.3).
 	 */
 	leal	OFF(tr_gdt)(%ebp), %eax
@@ -104,7 +102,7 @@ startup_32:
 	leal	TABLE(0)(%ebp), %edi
 	xorl	%eax, %eax
 	movl	$(6 * PAGE_SIZE / 4), %ecx
-	cld					/* LEGO-6 */
+	cld					/* LEGO-5 */
 	rep stosl
 
 	/* PML4[0] names the PDPT, PDPT[0..3] the four page directories. */
@@ -151,7 +149,7 @@ startup_32:
 	.globl	startup_64
 startup_64:
 	cld
-	/* LEGO-6: upper halves are undefined after the mode switch (SDM vol. 1 3.4.1.1). */
+	/* LEGO-5: upper halves are undefined after the mode switch (SDM vol. 1 3.4.1.1). */
 	movl	%ebp, %ebp
 	movl	%esp, %esp
 	xorl	%eax, %eax

@@ -3,11 +3,10 @@
  * The AP trampoline with a 64-bit entry, hardened: the described one (../start64_posted) with its
  * entries, header and fixups, and as few changes as its findings need:
  *
- * START64-1  two CPUs at once used one stack and one top-level table
- * START64-2  the 64-bit entry left CR4 bits that forbid to clear CR0.PG or CR0.WP: a fault
- * START64-3  the 64-bit entry took interrupts for off, though the empty IDT makes each a shutdown
- * START64-4  the two entries met with different CR0: the real-mode one kept CD, NW and NE as found
- * START64-5  upper halves of the stack pointer and the direction flag were handed over as found
+ * START64-1  two CPUs at once used one stack
+ * START64-2  the upper half of the stack pointer, undefined after a mode switch, was handed over
+ * START64-3  the direction flag was handed over as found
+ * START64-4  so the two entries handed over different ones
  *
  * The kernel copies the image to a page below 1 MiB (the base) and starts an AP in one of two ways:
  * by INIT-SIPI-SIPI at offset 0 in real mode, or by the firmware at trampoline_start64 in 64-bit mode
@@ -54,7 +53,8 @@ trampoline_start:
 	lgdtl	OFF(tr_gdt)			/* 32-bit operand size: the whole base is loaded */
 
 	movw	$DATA, %dx
-	movl	$(CR0_NE | CR0_PE), %eax	/* START64-4: as in trampoline_compat */
+	movl	%cr0, %eax
+	orl	$CR0_PE, %eax
 	movl	%eax, %cr0
 	ljmpl	$CODE32, $pa_startup_32
 
@@ -84,19 +84,12 @@ no_long_mode:
 	.balign	4
 	.globl	trampoline_start64
 trampoline_start64:
-	cli					/* START64-3 */
-
 	/* START64-1. Here, while the lock can be reached: compatibility mode has no DS of its own. */
 1:	lock btsl	$LOCK_BIT, tr_lock(%rip)
 	jnc	2f
 	pause
 	jmp	1b
 2:
-	/* START64-2: else MOV to CR0 without PG and WP is a fault (SDM vol. 3A 2.5). */
-	movq	%cr4, %rax
-	andq	$~CR4_HOLDS_CR0, %rax
-	movq	%rax, %cr4
-
 	lidt	tr_idt(%rip)
 	lgdt	tr_gdt64(%rip)
 	ljmpl	*tr_compat(%rip)
@@ -149,8 +142,8 @@ startup_32:
 	.balign	4
 	.globl	startup_64
 startup_64:
-	cld					/* START64-5 */
-	movl	%esp, %esp			/* START64-5: undefined above (SDM vol. 1 3.4.1.1) */
+	cld					/* START64-3, START64-4 */
+	movl	%esp, %esp			/* START64-2: undefined above (SDM vol. 1 3.4.1.1) */
 	jmp	*tr_start(%rip)
 
 /* Header: written by the kernel before it starts an AP. */
