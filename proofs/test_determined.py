@@ -9,7 +9,7 @@ from harness.solve.obligation import Obligation
 from harness.x86.run import EndKind
 from proofs.prove import Prove
 from proofs.subject import Subject
-from proofs.two_starts import Other, visible
+from proofs.two_starts import Other, shown_by, visible
 
 
 def test_determined(subject: Subject, prove: Prove) -> None:
@@ -41,5 +41,6 @@ def _determined(subject: Subject) -> list[Obligation]:
                 for what, term in visible(subject, end).items()
             }
             both = (*assumed, other.of(end.condition))
-            obligations.append(subject.about(f"{name}, result", end, same, *both))
+            shown = shown_by(same) if end.kind is EndKind.HAND_OFF else None
+            obligations.append(subject.about(f"{name}, result", end, same, *both, shown_by=shown))
     return obligations

@@ -12,7 +12,7 @@ from harness.x86.given import at_entry, kept_parts
 from harness.x86.run import EndKind, PathEnd
 from proofs.prove import Prove
 from proofs.subject import Subject
-from proofs.two_starts import Other, visible
+from proofs.two_starts import Other, shown_by, visible
 
 
 def test_entries_agree(subject: Subject, prove: Prove) -> None:
@@ -56,7 +56,7 @@ def _agree(subject: Subject, one: int, another: int) -> list[Obligation]:
             both = (*assumed, other.of(counterpart.condition))
             about = f"{name}, {subject.of(counterpart)}: result"
             if not subject.exclude_each_other(end, both):
-                obligations.append(subject.about(about, end, same, *both))
+                obligations.append(subject.about(about, end, same, *both, shown_by=shown_by(same)))
     return obligations
 
 

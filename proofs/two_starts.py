@@ -43,6 +43,20 @@ def visible(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
     return seen
 
 
+_SHOWN = {
+    **{"RIP": ("rip",), "RSI": ("rsi",), "IF and DF": ("if", "df")},
+    **{name.upper(): (name,) for name in ("cr0", "cr3", "cr4", "efer")},
+    **{"GDTR.base": ("gdtr_base",), "GDTR.limit": ("gdtr_limit",)},
+    **{f"{name.upper()} (selector)": (name,) for name in ("cs", "ds", "es", "ss", "fs", "gs")},
+}
+
+
+def shown_by(goals: dict[str, z3.BoolRef]) -> dict[str, tuple[str, ...]]:
+    """What a replay shows of goals that say that something `visible` is the same."""
+    names = {goal: goal.removesuffix(" is the same") for goal in goals}
+    return {goal: _SHOWN[name] for goal, name in names.items() if name in _SHOWN}
+
+
 HANDED_OVER = tuple(f"{name}_at_{HAND_OVER}" for name in ("cr0", "cr3", "cr4", "efer"))
 """What a 64-bit entry finds in control registers, and may leave there."""
 

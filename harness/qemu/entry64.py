@@ -31,7 +31,7 @@ FEATURES = {
     "efer": {0x800: "nx", 0x1: "syscall"},
 }
 """Register to bit to the feature that it needs, by QEMU's name."""
-RFLAGS = 2  # IF = 0
+RFLAGS, FLAGS = 2, 0xCD5  # IF = 0; CF, PF, AF, ZF, SF, DF, OF (SDM 1, 3.4.3)
 
 
 def check(entry: Entry64, lacking: Collection[str]) -> None:
@@ -41,6 +41,8 @@ def check(entry: Entry64, lacking: Collection[str]) -> None:
     """
     if entry.levels not in (4, 5):
         raise BadJob(f"paging with {entry.levels} levels: 4 or 5")
+    if entry.rflags & ~FLAGS:
+        raise BadJob(f"rflags {entry.rflags:#x}: only bits of {FLAGS:#x} can be added")
     if not 0 <= entry.cr3 < PAGE:
         raise BadJob(f"cr3 {entry.cr3:#x}: only bits 11:0 can be added")
     needs = {"lm", "pae"} | ({"la57"} if entry.levels == 5 else set())
@@ -73,7 +75,7 @@ def registers(entry: Entry64) -> dict[str, int]:
         **dict.fromkeys(GENERAL, 0),
         **entry.registers,
         "rip": entry.address,
-        "rflags": RFLAGS,
+        "rflags": RFLAGS | entry.rflags,
         "cr0": CR0 | entry.cr0,
         "cr3": tables_at(entry) | entry.cr3,
         "cr4": CR4 | entry.cr4 | (CR4_LA57 if entry.levels == 5 else 0),

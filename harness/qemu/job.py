@@ -29,7 +29,7 @@ class Entry64:
 
     Memory is mapped to itself, writable and executable, in 1 GiB pages: 0 .. 2 TiB, or what
     MAXPHYADDR allows if that is less. CS is 0x10; DS, ES and SS are 0x18; FS and GS are null. The
-    GDT has these two descriptors and no other; the IDT is empty. RFLAGS is 2: interrupts are off.
+    GDT has these two descriptors and no other; the IDT is empty. Interrupts are off.
     """
 
     address: int
@@ -41,6 +41,8 @@ class Entry64:
     tables: int | None = None
     """Physical address of the page tables, the top-level one first: up to 6 pages of free RAM, page
     aligned. None: in the machine's own RAM, below 4 GiB."""
+    rflags: int = 0
+    """CF, PF, AF, ZF, SF, DF and OF of RFLAGS; interrupts are off."""
     cr3: int = 0
     """Bits 11:0 of CR3."""
     cr0: int = 0

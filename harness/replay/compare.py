@@ -11,7 +11,7 @@ from harness.replay.expect import FAILED, PAYLOAD, Expected
 from harness.replay.predict import Prediction
 from harness.solve.obligation import END, IMAGE, OUTSIDE
 from harness.x86.memory import stretches
-from models.modes import RFLAGS_IF
+from models.modes import RFLAGS_DF, RFLAGS_IF
 from trampoline.contract import Contract
 from trampoline.image import Image
 
@@ -22,6 +22,7 @@ ALWAYS_SHOWN = frozenset(
 """Registers that a report names even where they are as predicted."""
 BYTES_SHOWN = 32
 IF_BIT = RFLAGS_IF.bit_length() - 1
+DF_BIT = RFLAGS_DF.bit_length() - 1
 
 
 @dataclass
@@ -87,7 +88,8 @@ def _compare_end(result: Comparison, wanted: Expected, outcome: Outcome) -> None
 def _compare_registers(
     result: Comparison, prediction: Prediction, outcome: Outcome, named: frozenset[str]
 ) -> None:
-    observed = {**outcome.registers, "if": outcome.registers["rflags"] >> IF_BIT & 1}
+    rflags = outcome.registers["rflags"]
+    observed = {**outcome.registers, "if": rflags >> IF_BIT & 1, "df": rflags >> DF_BIT & 1}
     for name, value in prediction.registers().items():
         seen = observed[name]
         if name in named or value != seen:

@@ -39,7 +39,6 @@ def as_on_qemu(
     if predictor.entry_of(held).mode == "long64":
         cr3 = _name("cr3")
         held[cr3] = P["TABLES"] | held.get(cr3, 0) & FLAGS_OF_CR3
-        held[_name("rflags")] = 0
         tables = entry64.identity_tables(P["TABLES"], _levels(held), held["maxphyaddr"])
         blocks.append((P["TABLES"], tables))
     if (host_map := predictor.contract.map) is not None:
@@ -66,6 +65,7 @@ def hand_over(predictor: Predictor, prediction: Prediction) -> Entry64 | None:
         address=prediction.given.base + predictor.image.symbols[entry.symbol],
         registers=registers,
         levels=_levels(values),
+        rflags=values.get(_name("rflags"), 0) & entry64.FLAGS,
         cr3=values.get(_name("cr3"), 0) & FLAGS_OF_CR3,
         cr0=values.get(_name("cr0"), 0) & entry64.CR0_MORE,
         cr4=values.get(_name("cr4"), 0) & CR4_MORE,

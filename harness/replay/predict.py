@@ -300,6 +300,7 @@ class _CompiledEnd:
             **{"efer": control.efer, "gdtr_base": state.gdtr_base},
             **{"gdtr_limit": state.gdtr_limit, "idtr_base": state.idtr_base},
             **{"idtr_limit": state.idtr_limit, "if": z3.simplify(z3.Extract(9, 9, state.rflags))},
+            "df": z3.simplify(z3.Extract(10, 10, state.rflags)),
             **{name: segment.selector for name, segment in state.segments.items()},
         }
         return {
@@ -335,7 +336,7 @@ OPEN = (
     *("cpuid_", "accessed_dirty", "rdx_at_entry", "cr0_at_entry"),
     *(
         f"{name}_at_{HAND_OVER}"
-        for name in ("gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit", "fs", "gs", "rflags")
+        for name in ("gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit", "fs", "gs")
     ),
 )
 """Beginnings of the names of symbols for what no prediction fixes."""

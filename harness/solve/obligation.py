@@ -38,8 +38,8 @@ class Obligation:
     promises of the host. `probe` is a linear address at which a refutation shows.
 
     `shown_by` says for a goal what must be seen in a replay for its violation to be confirmed: END,
-    IMAGE, OUTSIDE, and names of registers at the hand-off, such as "gdtr_limit" ("if": RFLAGS.IF).
-    For a goal without an entry that is END.
+    IMAGE, OUTSIDE, and names of registers at the hand-off, such as "gdtr_limit" ("if" and "df" of
+    RFLAGS). For a goal without an entry that is END.
     """
 
     name: str
