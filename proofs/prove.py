@@ -26,6 +26,7 @@ from harness.replay.story import not_reached, story
 from harness.solve.decide import Satisfied, decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.x86.execute import bases
+from harness.x86.given import word_name
 from harness.x86.tables import LINEAR_MAX
 from harness.x86.terms import VECTOR
 from proofs.golden import golden
@@ -122,7 +123,7 @@ class Court:
             "kernel_phys_addr": 16 * MIB,
             "boot_params_phys_addr": 0x20000,
             "kernel_size": min(16 * MIB, self.subject.contract.kernel.size_max or 16 * MIB),
-            **{word.symbol: word.must for word in self.subject.contract.word},
+            **{word_name(word.symbol): word.must for word in self.subject.contract.word},
             VECTOR: min(max(DEFAULT_BASE, low), high) >> 12,
             "maxphyaddr": self._phys_bits,
             **QEMU_CPU,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import z3
 
 from harness.solve.obligation import Obligation
+from harness.x86.given import word_name
 from harness.x86.run import PathEnd
 from models.modes import EFER_LMA
 from proofs.prove import Prove
@@ -24,7 +25,7 @@ def _as_told(subject: Subject, end: PathEnd) -> Obligation:
     for word in subject.contract.word:
         if word.register_ is not None:
             value, kept = getattr(control, word.register_), ~EFER_LMA
-            told = subject.run.inputs[word.symbol]
+            told = subject.run.inputs[word_name(word.symbol)]
             differs = (value ^ z3.ZeroExt(64 - told.size(), told)) & kept
             goals[f"{word.register_.upper()} holds {word.symbol}"] = differs == 0
     written = "WRMSR" if subject.executes(end, "WRMSR") else "no WRMSR"

@@ -186,6 +186,12 @@ def _misfit(contract: Contract) -> str | None:
     for entry in contract.entry:
         if entry.after is not None and entry.after not in names:
             return f"[[entry]] after: there is no entry {entry.after}; known: {', '.join(names)}"
+    for key in ("protocol", "assume"):
+        if (
+            len({getattr(e, key) for e in contract.entry if e.mode == "long64" or key == "assume"})
+            > 1
+        ):
+            return f"[[entry]] {key}: it must be the same for all entries"
     if all(entry.after is not None for entry in contract.entry):
         return "[[entry]] after: one entry must be the first; remove its key after"
     if real and contract.base.limit > FIRST_MIB:

@@ -130,7 +130,7 @@ def _check(part: Part, contract: Contract) -> None:
             checked.fail("[tables] end", f"{tables.end} is not behind {tables.start}")
         private.append((start, end))
     if contract.map is not None:
-        root = checked.aligned("[map] root", contract.map.root, PAGE_SIZE)
+        root = checked.word("[map] root", contract.map.root, PAGE_SIZE, PAGE_SIZE)
         private.append((root, root + PAGE_SIZE))
     if contract.status is not None:
         status = checked.word("[status] word", contract.status.word, STATUS_WORD_SIZE, 1)

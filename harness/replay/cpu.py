@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+
+import z3
 
 from harness.qemu.job import Injection
 from harness.replay.predict import Input, Prediction
+from harness.solve.evaluate import compile_term
 from harness.x86.run import EndKind
-from models.modes import Mode
+from harness.x86.terms import variables
+from models.mode_switches import LEGACY_REGISTERS
+from models.modes import GENERAL_REGISTERS, Mode
 
 FEATURES = {
     "cpu_has_long_mode": "lm",
@@ -37,9 +41,6 @@ NOT_RAISED = {
     "#GP: CR4": "QEMU does not raise #GP for a bit of CR4 that the CPU does not have",
 }
 """Faults of the manual, by the beginning of a path end's detail, that QEMU does not raise."""
-
-UPPER_HALF = re.compile(r"(?P<register>\w+)_upper_half_\d+")
-"""A run's symbols for upper halves of registers that a mode switch leaves undefined."""
 
 
 def on_qemu(values: Mapping[str, int], unknown: Mapping[int, int], garbage: bytes = b"\0") -> Input:
@@ -71,23 +72,77 @@ def fault_not_raised(prediction: Prediction) -> str:
 
 
 def injection(prediction: Prediction) -> Injection | str | None:
-    """How to give upper halves of registers the values of the input; None if all of them are 0.
+    """How to give registers what the prediction has in them where 64-bit code begins.
 
-    They become undefined on the way to 64-bit code, and QEMU leaves 0 there. A string says why
-    they cannot be set.
+    Their upper halves are undefined there, and R8 to R15 may be. On the first way to 64-bit code
+    QEMU leaves 0: nothing has to be done for that (None). On a way back to it QEMU keeps what
+    32-bit code has not written: all is set. A string says why it cannot be set.
     """
-    halves: dict[str, int] = {}
-    for symbol, value in prediction.given.values.items():
-        if value and (found := UPPER_HALF.fullmatch(symbol)):
-            if found["register"] in halves:
-                return f"the upper half of {found['register'].upper()} is lost more than once"
-            halves[found["register"]] = value
-    trace = prediction.end.trace
-    modes = [mode == Mode.LONG64.name for _, mode in trace]
-    entered = [n for n, mode in enumerate(modes) if mode and not modes[n - 1]]
-    if not halves or not entered:
+    begins = _begins(prediction)
+    if not begins:
         return None
-    offset = trace[entered[0]][0]
-    if len(entered) > 1 or any(where == offset for where, _ in trace[: entered[0]]):
+    *others, last = begins
+    for number in others:
+        if register := _matters(prediction, number):
+            return f"64-bit code is entered more than once, and uses {register} of an earlier time"
+    again = _again(prediction, last)
+    lost = {
+        register: compile_term(term)(prediction.values, prediction.memory)
+        for register, term in _lost(prediction, last).items()
+    }
+    halves = {r: half for r, half in lost.items() if not _is_whole(r, again) and (half or again)}
+    whole = {register: value for register, value in lost.items() if _is_whole(register, again)}
+    if not halves and not whole:
+        return None
+    linear = _linear(prediction, last)
+    if any(_linear(prediction, number) == linear for number in range(last)):
         return "64-bit code is entered more than once, or where other code ran before"
-    return Injection(prediction.given.base + offset, halves)
+    return Injection(linear, halves, whole)
+
+
+def _begins(prediction: Prediction) -> list[int]:
+    """Where in the trace 64-bit code begins behind code of another mode."""
+    modes = [mode == Mode.LONG64.name for _, mode in prediction.end.trace]
+    return [number for number in range(1, len(modes)) if modes[number] and not modes[number - 1]]
+
+
+def _again(prediction: Prediction, number: int) -> bool:
+    """There was 64-bit code before this instruction of the trace."""
+    return any(mode == Mode.LONG64.name for _, mode in prediction.end.trace[:number])
+
+
+def _is_whole(register: str, again: bool) -> bool:
+    """Where the register loses something, it loses all 64 bits, not the upper 32 only."""
+    return again and register not in LEGACY_REGISTERS
+
+
+def _lost(prediction: Prediction, number: int) -> dict[str, z3.BitVecRef]:
+    """What 64-bit code that begins here finds in place of what got lost: in the upper half of a
+    register, or in all of it. The far transfer before it has written just these registers."""
+    again, values = _again(prediction, number), prediction.end.history[number].values
+    return {
+        register: term if _is_whole(register, again) else z3.simplify(z3.Extract(63, 32, term))
+        for register in GENERAL_REGISTERS
+        if isinstance(term := values.get(register), z3.BitVecRef)
+    }
+
+
+def _matters(prediction: Prediction, number: int) -> str:
+    """A register of which the path or its outcome depends on what it holds where 64-bit code begins
+    here; empty if there is none. What QEMU leaves there, 0 the first time, does no harm."""
+    end, again = prediction.end, _again(prediction, number)
+    terms = [*end.path, end.state.rip, *end.state.registers.values()]
+    terms += [term for record in end.memory.records for term in (record.address, record.value)]
+    used = {name for term in terms for name in variables(term)}
+    for register, term in _lost(prediction, number).items():
+        if any(name in used and (again or prediction.values[name]) for name in variables(term)):
+            return register.upper()
+    return ""
+
+
+def _linear(prediction: Prediction, number: int) -> int:
+    """The linear address of an instruction of the trace."""
+    end = prediction.end
+    origin = end.history[number].origin
+    start = origin.as_long() if z3.is_bv_value(origin) else prediction.given.base
+    return (start + end.trace[number][0]) % (1 << 64)

@@ -10,7 +10,7 @@ from harness.qemu.job import Entry64
 from harness.qemu.protocol import P
 from harness.replay.cpu import on_qemu
 from harness.replay.predict import Input, Prediction, Predictor
-from harness.x86.given import HAND_OVER
+from harness.x86.given import HAND_OVER, word_name
 from models.modes import CR4_LA57, GENERAL_REGISTERS
 
 PAGE = 0x1000
@@ -42,7 +42,7 @@ def as_on_qemu(
         tables = entry64.identity_tables(P["TABLES"], _levels(held), held["maxphyaddr"])
         blocks.append((P["TABLES"], tables))
     if (host_map := predictor.contract.map) is not None:
-        levels = 5 if held.get(host_map.cr4, 0) & CR4_LA57 else 4
+        levels = 5 if held.get(word_name(host_map.cr4), 0) & CR4_LA57 else 4
         tables = entry64.identity_tables(HOST_MAP, levels, held["maxphyaddr"])
         root = given.base + predictor.image.symbols[host_map.root]
         blocks += [(HOST_MAP, tables), (root, tables[:PAGE])]

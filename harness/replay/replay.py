@@ -73,9 +73,9 @@ def replay(
     )
     named = {name for names in shown_by or () for name in names}
     result = compare(contract, predictor.image, prediction, wanted, outcome, named)
-    if injected is not None and not outcome.injected:
+    if injected is not None and not outcome.injected and wanted.kinds != FAILED:
         result.differences.append("64-bit code is not reached: no register was changed")
-    evidence, reason = Evidence.CONFIRMED, "" if injected is None else INJECTED
+    evidence, reason = Evidence.CONFIRMED, INJECTED if outcome.injected else ""
     if result.differences:
         evidence, reason = Evidence.CONTRADICTED, "; ".join(result.differences)
     elif shown_by is not None and not any(result.seen.issuperset(names) for names in shown_by):

@@ -13,7 +13,7 @@ from harness.replay.cpu import QEMU_CPU
 from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Input, Predictor
 from harness.solve.evaluate import compile_term, evaluate
-from harness.x86.given import HAND_OVER
+from harness.x86.given import HAND_OVER, word_name
 from harness.x86.prover import RLIMIT
 from harness.x86.run import PathEnd, Run
 from harness.x86.solver import check, fresh
@@ -149,7 +149,7 @@ class _Draw:
             start = evaluate(run.kernel, values, lambda address: 0)
             values["boot_params_phys_addr"] = start + rng.randrange(0x1000, 2 * GIB)
         for word in contract.word:
-            values[word.symbol] = word.must | rng.getrandbits(8 * word.size) & word.may
+            values[word_name(word.symbol)] = word.must | rng.getrandbits(8 * word.size) & word.may
         if self._predictor.entry_of(values).mode == "long64":
             values |= self._handed_over(region_name)
         places = [evaluate(place, values, lambda address: 0) for place in _places(run)]

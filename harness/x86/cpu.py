@@ -17,6 +17,7 @@ from harness.x86.run import Access, Before, FinalState, TableLoad
 from harness.x86.terms import Base, const, simplify
 from models.descriptors import Segment
 from models.hand_over import HandOver
+from models.mode_switches import Way
 from models.modes import (
     CR0_PE,
     CR0_PG,
@@ -49,6 +50,7 @@ class Cpu(SimStatePlugin):
     copy of that part: `origin` is the linear address (64 bits) of image offset 0 as seen from
     there, so that CS.base + IP = origin + pc always holds. `entry`: index of the entry. `found`:
     records of the memory log that stand for what memory held at entry.
+    `way`: how 64-bit code will be reached when it is entered from another mode next.
     `identity_slots` are the addresses of the table entries through which the image is mapped
     to itself, once that is proved; None while paging is off or while it is not. `proved_in` is the
     memory for which it was proved.
@@ -80,6 +82,7 @@ class Cpu(SimStatePlugin):
         self.paging = False
         self.pc = 0
         self.origin = memory.base.term
+        self.way = Way.FIRST
         self.entry = 0
         self.found = 0
         self.path: tuple[z3.BoolRef, ...] = ()
@@ -115,6 +118,7 @@ class Cpu(SimStatePlugin):
                 "paging",
                 "pc",
                 "origin",
+                "way",
                 "entry",
                 "found",
                 "path",
@@ -166,7 +170,7 @@ class Cpu(SimStatePlugin):
             **{"idtr_base": self.idtr.base, "idtr_limit": self.idtr.limit},
         }
         written = {n: value for n, value in now.items() if value is not self.noted.get(n)}
-        self.history = (*self.history, Before(written, len(self.accesses)))
+        self.history = (*self.history, Before(written, len(self.accesses), self.origin))
         self.noted = now
 
     def final(self, rip: z3.BitVecRef) -> FinalState:
@@ -228,7 +232,7 @@ def after_hand_over(memory: Memory, state: HandOver) -> Cpu:
         TablePointer(held["idtr_base"], held["idtr_limit"]),
         memory,
     )
-    cpu.mode, cpu.paging = Mode.LONG64, True
+    cpu.mode, cpu.paging, cpu.way = Mode.LONG64, True, Way.COMPATIBILITY
     return cpu
 
 

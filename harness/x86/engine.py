@@ -183,6 +183,8 @@ def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:
     if (system := handler(instruction)) is not None:
         system(machine, instruction)
         return [cpu]
+    if cpu.mode in (Mode.PROTECTED16, Mode.COMPATIBILITY16) and _jumps_or_pushes(instruction):
+        raise machine.refuse(f"`{instruction}` in 16-bit code outside of real-address mode")
     if 0xF0 in instruction.prefixes:
         raise machine.refuse(f"`{instruction}` with a lock prefix")
     jump = execute_plain(machine, instruction, machine)
@@ -190,6 +192,13 @@ def _execute(machine: Machine, instruction: Instruction) -> list[Cpu]:
         cpu.pc = instruction.end
         return [cpu]
     return _jump(machine, instruction, jump)
+
+
+def _jumps_or_pushes(instruction: Instruction) -> bool:
+    """It cuts the instruction pointer to 16 bits, or uses SP or ESP as SS.B says: p-code does not
+    tell (SDM 2, JMP, PUSH)."""
+    name = instruction.mnemonic
+    return name in STACK or name.startswith(("J", "PUSH", "POP", "ENTER", "LEAVE", "LOOP"))
 
 
 def _jump(machine: Machine, instruction: Instruction, jump: Jump) -> list[Cpu]:

@@ -16,10 +16,11 @@ import z3
 
 from harness.x86.cpu import Cpu, after_hand_over, after_init_sipi
 from harness.x86.engine import TrampolineEngine
-from harness.x86.given import Given, at_entry, given, kept_parts
+from harness.x86.given import Given, area_size, at_entry, given, kept_parts
 from harness.x86.machine import Machine
 from harness.x86.memory import EntryImage, Memory, Write, stretches
 from harness.x86.path import Environment
+from harness.x86.promise import Range
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, Run
 from harness.x86.static_tables import static_tables
@@ -121,7 +122,20 @@ def _environment(contract: Contract, image: Image, inputs: Given) -> Environment
         ),
         supported=_supported(contract, image, inputs),
         host_tables=inputs.host_tables,
+        entries=_entries(contract, image, inputs.base),
     )
+
+
+def _entries(contract: Contract, image: Image, base: Base) -> tuple[Range, ...]:
+    """Page-table entries that are not in [tables]: the host's top-level table, areas."""
+    found = [
+        (const(area.address), const(area_size(area, image)))
+        for area in contract.area
+        if area.tables
+    ]
+    if contract.map is not None:
+        found.append((base.at(image.symbols[contract.map.root]), const(PAGE)))
+    return tuple(found)
 
 
 def _supported(contract: Contract, image: Image, inputs: Given) -> dict[str, z3.BitVecRef]:
@@ -182,8 +196,11 @@ def _start(
     here = at_entry(number, contract)
     cpu.path = () if z3.is_true(here) else (here,)
     if entry.after is not None:
+        kept = kept_parts(contract, image)
         before = [other.called for other in contract.entry].index(entry.after)
         cpu.memory = _left_by(before, contract, image, cpu.memory, environment)
+        # What was assembled there may be code.
+        cpu.hazards = cpu.memory.records[len(cpu.memory.records) - len(kept) :]
     cpu.found = len(cpu.memory.records)
     if cpu.paging:
         Machine(environment, cpu).map_image(flushed=True)
@@ -193,19 +210,24 @@ def _start(
 def _left_by(
     number: int, contract: Contract, image: Image, memory: Memory, environment: Environment
 ) -> Memory:
-    """Memory at entry once a start at entry `number` has handed over: what it leaves is kept in
-    some parts of the image, and is the same on each of its paths."""
-    before = [
-        end for end in environment.ends if end.entry == number and end.kind is EndKind.HAND_OFF
-    ]
-    if not before:
+    """Memory at entry once a start at entry `number` has ended: what it leaves is kept in some
+    parts of the image, and is the same on each of its paths, or was not touched."""
+    lasting = (EndKind.HAND_OFF, EndKind.PARKED, EndKind.SPINNING)
+    before = [end for end in environment.ends if end.entry == number and end.kind in lasting]
+    if not any(end.kind is EndKind.HAND_OFF for end in before):
         raise ValueError(f"no start at {contract.entry[number].called} hands over")
     for part in kept_parts(contract, image):
         at = environment.base.at(part.start)
-        first, *others = (
+        untouched = memory.read(at, len(part))
+        left = [
             end.memory.read(at, len(part), partial(environment.prover.possible, end.path))
             for end in before
-        )
+        ]
+        first, *others = [
+            term
+            for term, end in zip(left, before, strict=True)
+            if end.kind is EndKind.HAND_OFF or not term.eq(untouched)
+        ]
         if any(not first.eq(other) for other in others):
             raise ValueError(
                 f"the bytes at {part.start:#x} are left differently by different paths"

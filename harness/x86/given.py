@@ -32,7 +32,8 @@ ANY_REGISTERS = (
 )
 HANDED_OVER = (
     "the CPU is handed over in 64-bit mode, with interrupts off, CR4.PAE = 1 and CR4's SMEP, SMAP, "
-    "PKE, PKS, CET, LASS, LAM and PCIDE = 0; nothing else is known"
+    "PKE, PKS, CET, LASS, LAM and PCIDE = 0, and RFLAGS clear but for arithmetic flags and DF; "
+    "nothing else is known"
 )
 BOOT_SEGMENTS = "it is handed over with the segments of the Linux 64-bit boot protocol"
 LONG_MODE = "the CPU has Intel 64 (CPUID.80000001H:EDX.LM = 1)"
@@ -71,8 +72,8 @@ def given(
         boot_params = chosen["boot_params_phys_addr"] = z3.BitVec("boot_params_phys_addr", 64)
     words = {}
     for word in contract.word:
-        chosen[word.symbol] = z3.BitVec(word.symbol, 8 * word.size)
-        words[image.symbols[word.symbol]] = chosen[word.symbol]
+        name = word_name(word.symbol)
+        words[image.symbols[word.symbol]] = chosen[name] = z3.BitVec(name, 8 * word.size)
     words |= {offset: base.at(target, 32) for offset, target in image.fixups.items()}
     mailbox = contract.mailbox
     for symbol, term in ((mailbox.kernel, kernel), (mailbox.boot_params, boot_params)):
@@ -120,6 +121,11 @@ def unknown(contract: Contract, image: Image) -> frozenset[int]:
 def kept_parts(contract: Contract, image: Image) -> list[range]:
     """Image offsets that a later start finds as an earlier one has left them."""
     return stretches(scratch(contract, image, kept=True) - scratch(contract, image))
+
+
+def word_name(symbol: str) -> str:
+    """The name of the input for what the host has put into one of its words; no other input's."""
+    return f"{symbol} (word)"
 
 
 def at_entry(entry: int, contract: Contract) -> z3.BoolRef:
@@ -250,7 +256,11 @@ def _of_the_machine(contract: Contract, base: Base, features: Features) -> list[
             z3.And(z3.UGE(features.maxphyaddr, lowest), z3.ULE(features.maxphyaddr, highest)),
         ),
         ("no NMI, SMI, INIT, machine check or debug exception during the run", TRUE),
-        ("no other agent writes the image during the run, but for the status word", TRUE),
+        (
+            "no other agent writes the image during the run, its areas or its stack, but for the "
+            "status word and the lock",
+            TRUE,
+        ),
         ("memory is RAM: a read, also one of a page walk, gives what was written last", TRUE),
         ("A20 is on; no nested paging or memory encryption", TRUE),
         (

@@ -62,7 +62,7 @@ class Machine(Translated):
     def field(self, offset: int) -> z3.BitVecRef:
         """The 4 bytes that an instruction holds at an image offset: fetched, not loaded."""
         base = self.environment.base
-        return base.normal(self.cpu.memory.read(base.at(offset), FIELD, self.possible))
+        return base.normal(self.cpu.memory.read(self.cpu.at(offset), FIELD, self.possible))
 
     # --- segmentation
 
@@ -114,6 +114,7 @@ class Machine(Translated):
         ask = self.possible if constant or pages is None else by_syntax
         value = self.cpu.memory.read(linear, size, ask, pages)
         if self.cpu.walked:
+            self._refuse_entries(linear, size)
             value = self._with_accessed_bits(linear, size, value)
         return self.environment.base.normal(value)
 

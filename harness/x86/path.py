@@ -16,7 +16,7 @@ from harness.x86.cpu import Cpu
 from harness.x86.errors import Unsupported
 from harness.x86.lift import FIELD, MAX_LENGTH, Instruction, lift
 from harness.x86.memory import EntryImage
-from harness.x86.promise import HostTables
+from harness.x86.promise import HostTables, Range
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, PathEnd
 from harness.x86.terms import Base
@@ -49,8 +49,9 @@ class Environment:
     done in 64-bit mode. All are offsets in bytes.
     `supported`: bits of CR4 and EFER that the CPU has by promise, beside those of `features`.
     `copies`: physical address of the copy that the image's code makes of part of itself, and that
-    part. `host_tables`: page tables that the host has made. `counts`: by the id of the condition
-    under which a loop goes on, that condition and how many iterations it allows.
+    part. `host_tables`: page tables that the host has made. `entries`: where paging-structure
+    entries lie outside of `tables`. `counts`: by the id of the condition under which a loop goes
+    on, that condition and how many iterations it allows.
     """
 
     base: Base
@@ -68,6 +69,7 @@ class Environment:
     stop: int | None = None
     copies: tuple[tuple[int, range], ...] = ()
     host_tables: tuple[HostTables, ...] = ()
+    entries: tuple[Range, ...] = ()
     ends: list[PathEnd] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     counts: dict[int, tuple[z3.BoolRef, int]] = field(default_factory=dict)

@@ -87,4 +87,5 @@ def lies_in(first: z3.BitVecRef, size: int, part: Range) -> z3.BoolRef:
 def misses(first: z3.BitVecRef, size: int, part: Range) -> z3.BoolRef:
     """None of the `size` bytes from `first` on lies in the range."""
     start, length = part
-    return z3.And(z3.UGE(first - start, length), z3.UGE(start - first, size))
+    apart = z3.And(z3.UGE(first - start, length), z3.UGE(start - first, size))
+    return z3.Or(length == 0, apart)

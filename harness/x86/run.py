@@ -115,10 +115,13 @@ class Before:
     `values` are those registers that were written since the entry before this one, all of them in
     the first entry: general and control registers by name (64 bits), `gdtr_base`, `gdtr_limit` and
     the same of the IDTR, and segment registers. `accesses` counts the path's accesses before it.
+    `origin`: linear address (64 bits) of image offset 0 as the running code sees it; that of the
+    image, or of a copy that is executed.
     """
 
     values: dict[str, z3.BitVecRef | Segment]
     accesses: int
+    origin: z3.BitVecRef
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from models.descriptors import Segment
 from models.modes import Control, Mode
 from trampoline.errors import UserError
 
-FORMAT = "trampoline run, version 3"
+FORMAT = "trampoline run, version 4"
 _RECORDS: dict[str, type] = {
     record.__name__: record
     for record in (

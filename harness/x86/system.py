@@ -98,6 +98,7 @@ def write_cr0(machine: Machine, value: z3.BitVecRef) -> None:
     else:
         cpu.identity_slots, cpu.host_tables = None, None
         if was_paging:
+            cpu.way = cpu.way.paging_off
             cpu.gdtr, cpu.idtr = replace(cpu.gdtr, halved=True), replace(cpu.idtr, halved=True)
 
 
@@ -117,8 +118,10 @@ def _write_cr3(machine: Machine, value: z3.BitVecRef) -> None:
         modes.cr3_write_faults(cpu.control, value, maxphyaddr), "#GP: CR3 has a reserved bit set"
     )
     _set_control(machine, modes.cr3_write(cpu.control, value))
-    if cpu.paging:
-        machine.map_image(flushed=True)
+    if cpu.paging:  # with CR4.PGE, global entries stay in the TLB (SDM 3A 4.10.4.1)
+        all_gone = not machine.possible(cpu.control.cr4 & modes.CR4_PGE != 0)
+        cpu.tables_fresh = cpu.tables_fresh and all_gone
+        machine.map_image(flushed=all_gone)
 
 
 def _write_cr4(machine: Machine, value: z3.BitVecRef) -> None:
@@ -211,8 +214,8 @@ def _return_near(machine: Machine, instruction: Instruction) -> None:
     if instruction.operands:
         raise machine.refuse("a near return that releases stack bytes")
     stack = machine.cpu.segments["ss"]
-    if z3.is_true(stack.big):
-        raise machine.refuse("a near return in 16-bit code on a 32-bit stack")
+    if not z3.is_false(stack.big):
+        raise machine.refuse("a near return in 16-bit code on a stack that may have 32 bits")
     pointer = machine.registers.read("rsp", 0, 2)
     offset = low(machine.load(Pointer("SS", pointer), width), 64)
     machine.registers.write("rsp", 0, simplify(pointer + width))

@@ -13,10 +13,12 @@ from harness.x86.terms import const, low, number, simplify
 from harness.x86.translate import UPPER_HALF
 from models import descriptors
 from models.descriptors import Segment
+from models.mode_switches import Way, undefined_bits
 from models.modes import EFER_LMA, Mode
 from models.paging import canonical
 
 CPL = const(0, 2)
+LOWER_HALF = 0xFFFF_FFFF
 ACCESSED = 1 << 40
 """Accessed flag of a code or data descriptor (SDM 3A 3.4.5.1, table 3-1)."""
 
@@ -148,13 +150,21 @@ def _load_code(machine: Machine, selector: z3.BitVecRef, *, returns: bool) -> Se
 
 
 def lose_upper_halves(machine: Machine) -> None:
-    """In 32-bit modes the upper halves of general registers are undefined (SDM vol. 1, 3.4.1.1)."""
-    registers = machine.registers
+    """64-bit code begins: forget what the way to it leaves undefined in general registers."""
+    environment, registers = machine.environment, machine.registers
+    way, machine.cpu.way = machine.cpu.way, Way.COMPATIBILITY
     for name in registers.values:
-        upper = const(0, 32)
-        if not machine.environment.upper_halves_zero:
-            upper = machine.environment.unknown(f"{name}_{UPPER_HALF}", 32)
-        registers.write(name, 4, upper)
+        bits = undefined_bits(name, way)
+        if bits & LOWER_HALF:
+            whole = environment.unknown(f"{name}_undefined", 64)
+            if environment.upper_halves_zero:
+                whole = low(low(whole, 32), 64)
+            registers.values[name] = whole
+        elif bits:
+            upper = const(0, 32)
+            if not environment.upper_halves_zero:
+                upper = environment.unknown(f"{name}_{UPPER_HALF}", 32)
+            registers.write(name, 4, upper)
 
 
 def go_to(machine: Machine, linear: z3.BitVecRef) -> None:

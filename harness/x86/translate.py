@@ -13,7 +13,7 @@ import z3
 from harness.x86.behind import EntriesBehind, MayBeDamaged, NotTheHosts
 from harness.x86.memory import PAGE, Pages, Record, Write, overlap, span_of
 from harness.x86.path import Path
-from harness.x86.promise import HostTables, lies_in
+from harness.x86.promise import HostTables, lies_in, misses
 from harness.x86.run import EndKind
 from harness.x86.tables import EntryReader
 from harness.x86.terms import const, number, simplify, variables
@@ -297,6 +297,13 @@ class Translated(Path):
         if start is not None:
             return start < tables.stop and tables.start < start + span_of(record)
         return any(page < tables.stop and tables.start < page + PAGE for page in record.pages)
+
+    def _refuse_entries(self, linear: z3.BitVecRef, size: int) -> None:
+        """In entries that lie outside [tables] the CPU sets flags, too: which is not followed."""
+        own = self.cpu.identity_slots or () if self.environment.host_tables else ()
+        for part in (*self.environment.entries, *((slot, const(8)) for slot in own)):
+            if self.possible(z3.Not(misses(linear, size, part))):
+                raise self.refuse("a load of a paging-structure entry that is not in [tables]")
 
     def _with_accessed_bits(
         self, linear: z3.BitVecRef, size: int, value: z3.BitVecRef

@@ -17,13 +17,15 @@ from types import ModuleType
 import pytest
 import z3
 
-from models import bits, cpuid, descriptors, linux_entry, modes, paging
+from models import bits, cpuid, descriptors, hand_over, linux_entry, mode_switches, modes, paging
 from tests.models import (
     test_cpuid_model,
     test_descriptor_model,
+    test_hand_over_model,
     test_init_model,
     test_linux_entry_model,
     test_mode_model,
+    test_mode_switch_model,
     test_paging_model,
 )
 from tests.models.rows import Row, holds, number, word
@@ -45,6 +47,8 @@ ROWS = {
     modes: (*test_mode_model.ROWS, *test_init_model.ROWS),
     cpuid: test_cpuid_model.ROWS,
     linux_entry: test_linux_entry_model.ROWS,
+    mode_switches: test_mode_switch_model.ROWS,
+    hand_over: test_hand_over_model.ROWS,
 }
 
 # Changes that leave the meaning as it is: module, change -> why.

@@ -307,7 +307,13 @@ BIT_ROWS = (
     Row("number of IA32_EFER", lambda m: m.IA32_EFER, 0xC0000080),
 )
 
-ROWS = (*MODE_ROWS, *KIND_ROWS, *CR0_ROWS, *EFFECT_ROWS, *WRITE_ROWS, *BIT_ROWS)
+CR4_ROWS = (
+    # Bits 0 to 12, VME to LA57, and 16, FSGSBASE; not VMXE, SMXE, PCIDE and those above.
+    Row("bits of CR4 that are modelled", lambda m: m.CR4_MODELLED, (1 << 13) - 1 | 1 << 16),
+    Row("bits of CR4 that walks or TLBs read", lambda m: m.CR4_READ_BY_WALKS, 0x10A0),
+)
+
+ROWS = (*MODE_ROWS, *KIND_ROWS, *CR0_ROWS, *EFFECT_ROWS, *WRITE_ROWS, *BIT_ROWS, *CR4_ROWS)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

@@ -319,6 +319,38 @@ IDENTITY = (
     ),
 )
 
+
+def leads(rule: str, entry: str, value: int, expected: bool, maxphyaddr: int = 52) -> Row:
+    """A row on one entry of a level, by its name."""
+
+    def outcome(module: ModuleType) -> object:
+        (level,) = (level for level in module.LEVELS if level.entry == entry)
+        state = module.Paging(
+            cr3=word(0),
+            levels=5,
+            write_protect=z3.BoolVal(True),
+            no_execute=z3.BoolVal(False),
+            gib_pages=z3.BoolVal(False),
+            maxphyaddr=word(maxphyaddr),
+        )
+        return holds(module.leads_on(word(value), level, state))
+
+    return Row(f"leads on: {rule}", outcome, expected)
+
+
+LEADS = (
+    leads("to a table", "PML5E", 0x1001, True),
+    leads("without rights", "PTE", 0x1001, True),
+    leads("not present", "PML5E", 0x1002, False),
+    leads("PS is reserved", "PML5E", 0x1083, False),
+    leads("the page itself", "PDE", 0x20_0083, True),
+    leads("XD without NXE", "PML4E", NX | 0x1003, False),
+    leads("frames reach up to bit 51", "PML4E", 1 << 51 | 3, True),
+    leads("bits 62:52 are ignored", "PML4E", 0x7FF0_0000_0000_0003, True),
+    leads("bits up to MAXPHYADDR", "PML4E", 0xFF_FFFF_F003, True, 40),
+    leads("a bit beyond MAXPHYADDR", "PML4E", BITS_40 | 3, False, 40),
+)
+
 ROWS = (
     *TRANSLATIONS,
     *NOT_PRESENT,
@@ -327,6 +359,7 @@ ROWS = (
     *CANONICAL,
     *ENTRIES,
     *IDENTITY,
+    *LEADS,
 )
 
 

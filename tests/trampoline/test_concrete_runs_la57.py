@@ -22,7 +22,7 @@ TOP_TABLE, TRAMPOLINE, PAGE_END = 0x7000, 0x7C00, 0x8000
 STACK = TABLES + 0x8000
 HIGH = 5 * GIB
 BOOT_PARAMS = 0x1_2345_6789
-DF, PCIDE = 0x400, 0x20000
+DF = 0x400
 BOTH = ("la57", "la57_posted")
 BASES = (2 * MIB + 0x123, HIGH)
 
@@ -82,7 +82,6 @@ def test_the_switch_is_skipped_without_la57_or_with_it_on(name: str, base: int) 
         {"rsp": TOP_TABLE + 8},
         {"rflags": 2 | DF},
         {"cr3": TABLES + 0x98},
-        {"cr4": PAE | PCIDE},
     ],
 )
 def test_the_hardened_image_takes_what_the_boot_loader_left(

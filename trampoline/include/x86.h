@@ -14,10 +14,6 @@
 #define CR0_PG			0x80000000	/* paging */
 #define CR4_PAE			0x00000020	/* 8-byte table entries; long mode needs them */
 #define CR4_LA57		0x00001000	/* 5-level paging; fixed while long mode is on */
-#define CR4_PCIDE		0x00020000	/* CR3 bits 11:0 number an address space */
-#define CR4_CET			0x00800000	/* control-flow enforcement; needs CR0.WP */
-/* Bits that forbid MOV to CR0 to clear PG (PCIDE) or WP (CET): SDM vol. 3A 2.5. */
-#define CR4_HOLDS_CR0		(CR4_PCIDE | CR4_CET)
 
 /* Extended feature enable register: SDM vol. 3A 2.2.1. */
 #define MSR_EFER		0xC0000080
