@@ -125,10 +125,15 @@ class Prediction:
         return self._entry.mode == "real"
 
     @property
-    def hosts_tables_damaged(self) -> bool:
-        """The path ends where it may have changed page tables of the host's."""
+    def left_open(self) -> str:
+        """Why nobody can say what follows the end of the path; empty if that can be said."""
         end = self._end.end
-        return end.kind is EndKind.TABLE_IN_USE and HOSTS in end.detail
+        damaged = end.kind is EndKind.TABLE_IN_USE and HOSTS in end.detail
+        if end.kind is EndKind.UNPROMISED or damaged:
+            return "what follows depends on page tables that the host has made"
+        if end.kind is EndKind.OVERWRITTEN and "descriptor" in end.detail:
+            return "what was written over a descriptor may be one, too"
+        return ""
 
     @property
     def inside(self) -> int | None:

@@ -54,13 +54,15 @@ def replay(
     status, refused = None, None
     if contract.status is not None and (refused := contract.status.refused) is not None:
         status = given.base + predictor.image.symbols[contract.status.word]
-    boot_params = predictor.run.boot_params
+    boot_params = None
+    if predictor.run.boot_params is not None:  # the payload looks where RSI says
+        boot_params = prediction.registers().get("rsi", given.values["boot_params_phys_addr"])
     outcome = machine.replay(
         Job(
             image=prediction.entry,
             base=given.base,
             kernel=prediction.kernel,
-            boot_params=given.values[str(boot_params)] if boot_params is not None else None,
+            boot_params=boot_params,
             entry=hand_over(predictor, prediction),
             probes=probes,
             before=before,
@@ -109,8 +111,8 @@ def obstacle(machine: Machine, prediction: Prediction, wanted: Expected) -> str:
     payload = range(kernel, kernel + PAYLOAD) if machine.has_ram(kernel, PAYLOAD) else range(0)
     if any(_meet(payload, range(at, at + len(data))) for at, data in given.blocks):
         return "the payload would overwrite page tables"
-    if prediction.end.kind is EndKind.UNPROMISED or prediction.hosts_tables_damaged:
-        return "what follows depends on page tables that the host has made"
+    if prediction.left_open:
+        return prediction.left_open
     image = range(given.base, given.base + length)
     if _meet(payload, image) and not (kernel in image and kernel == prediction.inside):
         return "the payload would overwrite the image"
