@@ -19,6 +19,8 @@ from models.descriptors import Segment
 from models.hand_over import HandOver
 from models.mode_switches import Way
 from models.modes import (
+    CR0_CD,
+    CR0_NW,
     CR0_PE,
     CR0_PG,
     EFER_LMA,
@@ -207,10 +209,12 @@ def after_init_sipi(base: Base, image: EntryImage, any_registers: bool = False) 
         for name, bit in FLAGS.items()
     }
     general = Registers({name: register(name) for name in GENERAL}, dict(flags))
+    cr0 = register("cr0")  # NW without CD is no state that a CPU can be in (SDM 3A 2.5)
+    cr0 = z3.simplify(z3.If(cr0 & CR0_CD == 0, cr0 & ~CR0_NW, cr0))
     return Cpu(
         general,
         {name: simplified(segment) for name, segment in state.segments.items()},
-        Control(*(register(name) for name in ("cr0", "cr3", "cr4", "efer"))),
+        Control(cr0, *(register(name) for name in ("cr3", "cr4", "efer"))),
         TablePointer(register("gdtr_base"), register("gdtr_limit", 16)),
         TablePointer(register("idtr_base"), register("idtr_limit", 16)),
         Memory(base, image),

@@ -13,7 +13,7 @@ from harness.x86.promise import HostTables, Range
 from harness.x86.terms import ENTRY, Base, const
 from models.cpuid import Features, consistent
 from models.hand_over import HandOver, handed_over, with_boot_segments
-from models.modes import CR0_CD, CR0_NW, CR4_LA57, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE
+from models.modes import CR4_LA57, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE
 from trampoline.contract import Contract
 from trampoline.image import Image
 from trampoline.sections import BASE_END, PAGE_SIZE, Area
@@ -279,9 +279,7 @@ def _of_the_entries(
     modes = {entry.mode for entry in contract.entry}
     result: list[Assumption] = []
     if "real" in modes:
-        cr0 = z3.BitVec("cr0_at_entry", 64)
-        valid = z3.Implies(cr0 & CR0_NW != 0, cr0 & CR0_CD != 0)
-        result.append((ANY_REGISTERS if any_registers else INIT_STATE, valid))
+        result.append((ANY_REGISTERS if any_registers else INIT_STATE, TRUE))
     if "long64" in modes:
         here = z3.Or(
             *(at_entry(n, contract) for n, e in enumerate(contract.entry) if e.mode == "long64")

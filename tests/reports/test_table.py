@@ -138,9 +138,9 @@ def test_no_string_of_a_record_is_markup_or_breaks_the_line() -> None:
 
 
 def test_the_summary_line_counts_and_names_what_is_amiss() -> None:
-    assert summary_line(ALL) == (
-        "multikernel: 22 of 22 PROVED; multikernel_rfc: 1 of 3 PROVED, 2 expected findings"
-    )
+    count = len([record for record in ALL if record.trampoline == "multikernel"])
+    rfc = "multikernel_rfc: 1 of 3 PROVED, 2 expected findings"
+    assert summary_line(ALL) == f"multikernel: {count} of {count} PROVED; {rfc}"
     assert summary_line([refuted()]) == "multikernel_rfc: 0 of 1 PROVED, 1 expected finding"
     surprise = proved(expected="REFUTED", as_expected=False)
     assert summary_line([surprise]) == (

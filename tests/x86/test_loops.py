@@ -163,9 +163,13 @@ def test_a_second_longer_fill_is_seen_beyond_the_first(tmp_path: Path) -> None:
     assert z3.simplify(z3.Extract(31, 0, end.state.registers["rbx"])).as_long() == 0x22222222
 
 
-def test_rep_stos_downwards_is_refused(tmp_path: Path) -> None:
-    code = FILL.replace("{count}", "8") + "std; rep stosl"
-    assert "no plain fill of memory" in refusal(run(tmp_path, code, 32))
+def test_rep_stos_downwards_fills_what_lies_below(tmp_path: Path) -> None:
+    up = FILL.replace("{count}", "8") + "rep stosl; hlt"
+    down = FILL.replace("{count}", "8") + "addl $28, %edi; std; rep stosl; hlt"
+    one, other = (finish(tmp_path, code) for code in (up, down))
+    above, below = (value_of(end.memory.records[0].address, Chosen()) for end in (one, other))
+    assert above == below
+    assert value_of(other.state.registers["rdi"], Chosen()) & 0xFFFF_FFFF == below - 4
 
 
 def test_a_single_stos_downwards_moves_down(tmp_path: Path) -> None:

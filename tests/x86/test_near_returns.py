@@ -55,7 +55,7 @@ def test_a_return_that_releases_more_is_refused(code: str, tmp_path: Path) -> No
 
 def test_a_return_on_a_32_bit_stack_is_refused(tmp_path: Path) -> None:
     result = run(tmp_path, TO_PROTECTED16 + "ret", 32, descriptors=BITS_16)
-    assert "on a 32-bit stack" in refusal(result)
+    assert "on a stack that may have 32 bits" in refusal(result)
 
 
 def test_a_return_to_bytes_that_were_changed_is_seen(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ NOT_MODELLED = [
     *((32, "movl $0x1b, %ecx; rdmsr", "MSR 0x1b"), (32, "movl $0x10, %ecx; wrmsr", "MSR 0x10")),
     (32, "movl OFF(scratch)(%esi), %ecx; rdmsr", "MSR that is not constant"),
     (32, "movl OFF(scratch)(%esi), %eax; cpuid", "leaf that is not constant"),
-    (32, "movl $0x10, %eax; movl %eax, %cr4", "CR4"),
+    (32, "movl $0x100000, %eax; movl %eax, %cr4", "CR4"),
     (32, "movl OFF(scratch)(%esi), %eax; movl %eax, %cr4", "CR4"),
     (32, "movl OFF(scratch)(%esi), %eax; movl %eax, %ds", "selector"),
     (32, "movl $0x1c, %eax; movl %eax, %ds", "names the LDT"),
