@@ -51,7 +51,8 @@ def load_parts(name: str) -> Parts:
     shipped = Path(trampoline.__file__).parent
     path = shipped / name / "contract.toml"
     if not path.is_file():
-        known = ", ".join(sorted(one.parent.name for one in shipped.glob("*/contract.toml")))
+        found = [load_contract(one) for one in sorted(shipped.glob("*/contract.toml"))]
+        known = ", ".join(contract.name for contract in found if contract.host is not None)
         raise UserError(f"{name}: no such trampoline; name one of {known}.")
     contract = load_contract(path)
     return Parts(contract, load_image(contract), host_of(contract))

@@ -68,6 +68,6 @@ def needs_qemu() -> None:
 def without_qemu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment whose PATH holds the assembler and no QEMU."""
     folder = tmp_path_factory.mktemp("bin")
-    for tool in ("gcc", "as"):
+    for tool in ("gcc", "as", "ld", "objcopy"):
         (folder / tool).symlink_to(shutil.which(tool) or tool)
     return {"PATH": str(folder)}

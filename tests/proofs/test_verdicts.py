@@ -13,7 +13,10 @@ from tests.proofs.conftest import Proofs
 from tests.proofs.variants import tiny
 from trampoline.contract import ImageClaim
 
-VERDICTS = dict.fromkeys(get_args(ImageClaim), "PROVED") | {"hand_off": "REFUTED"}
+OTHER_SHAPES = {"table_switch", "entries_agree", "skip_is_safe", "once", "one_at_a_time"}
+"""Claims that ask for parts which a trampoline with one real-mode entry has not."""
+ALL_SHAPES = tuple(claim for claim in get_args(ImageClaim) if claim not in OTHER_SHAPES)
+VERDICTS = dict.fromkeys(ALL_SHAPES, "PROVED") | {"hand_off": "REFUTED"}
 
 
 def verdicts(out: Path) -> dict[str, str]:

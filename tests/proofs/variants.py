@@ -21,15 +21,14 @@ def variant(
 
     Each edit replaces a text that occurs exactly once, so none can silently do nothing.
     """
-    for path in original.iterdir():
-        if path.suffix not in (".S", ".toml"):
-            continue
-        edits = {".S": source, ".toml": contract}[path.suffix] or {}
-        text = path.read_text()
+    for suffix, edits in ((".S", source or {}), (".toml", contract or {})):
+        texts = {path: path.read_text() for path in original.glob(f"*{suffix}")}
         for old, new in edits.items():
-            assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {path}"
-            text = text.replace(old, new)
-        (folder / path.name).write_text(text)
+            count = sum(text.count(old) for text in texts.values())
+            assert count == 1, f"{old!r} occurs {count} times in {original}/*{suffix}"
+            texts = {path: text.replace(old, new) for path, text in texts.items()}
+        for path, text in texts.items():
+            (folder / path.name).write_text(text)
     return folder / "contract.toml"
 
 

@@ -79,8 +79,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "not a schedule at attempts.0.kernel:",
     ),
     "unknown pair": (
-        edited(lambda data: data.update(trampoline="la57")),
-        "la57: no such trampoline; name one of multikernel, multikernel_rfc.",
+        edited(lambda data: data.update(trampoline="atari")),
+        "atari: no such trampoline; name one of multikernel, multikernel_rfc.",
     ),
     "other host": (
         edited(lambda data: data.update(host="multikernel")),

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Each claim on the hardened `legoos` refutes a mutant; the ids of the tests are the kill table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.proofs.kills import Mutant, claims_killed, each, lost_paths, mutated, shipped, survivors
+
+LOCK = "1:\tlock btsl\t$LOCK_BIT, OFF(tr_lock)\n\tjnc\t2f\n\tpause\n\tjmp\t1b\n2:\n"
+PATCH_GDT = "\tleal\tOFF(tr_gdt)(%ebp), %eax\n\tmovl\t%eax, OFF(tr_gdt_base)\n"
+PATCH_JUMP = "\tleal\tOFF(startup_32)(%ebp), %eax\n\tmovl\t%eax, OFF(startup_32_offset)\n"
+PATCH = PATCH_GDT + PATCH_JUMP
+ADD = "\taddl\t%ebp, OFF(tr_gdt_base)\n\taddl\t%ebp, OFF(startup_32_offset)\n"
+SET_FLAG = "\tmovl\t$1, OFF(pa_changed)\n"
+LOAD_CR3 = "\tmovl\t%eax, %cr3\n"
+LATE = "\tmovq\t$LEGOOS_ENTRY, %rax\n"
+GS_32, GS_64 = "\tmovl\t%edx, %gs\n", "\tmovl\t%eax, %gs\n"
+
+WHY_GDT = 'why = "Base in the GDT\'s pointer: written before lgdt."\n'
+WHY_JUMP = 'why = "Offset of the far jump to 32-bit code: written before it is executed."\n'
+KEPT = {WHY_GDT: WHY_GDT + "kept = true\n", WHY_JUMP: WHY_JUMP + "kept = true\n"}
+FLAG = {"\t.globl\ttr_lock\n": "\t.globl\tpa_changed\npa_changed:\n\t.long\t0\n\t.globl\ttr_lock\n"}
+KEPT_FLAG = '[[scratch]]\nstart = "pa_changed"\nsize = 4\nkept = true\nwhy = "A flag."\n\n[lock]'
+WITH_FLAG = {**KEPT, "[lock]": KEPT_FLAG}
+PATCHED = (
+    '[[patched]]\nsymbol = "startup_32_offset"\nwhy = "The far jump\'s offset becomes a linear '
+    'address before 32-bit code is entered."\n'
+)
+SCRATCH_JUMP = '[[scratch]]\nstart = "startup_32_offset"\nsize = 4\n' + WHY_JUMP
+
+
+def patch_once(patch: str, flag: str) -> dict[str, str]:
+    """As posted: the first start patches and sets a flag, those after it leave that out."""
+    return {**FLAG, PATCH: "\tcmpl\t$0, OFF(pa_changed)\n\tjne\t7f\n" + patch + flag + "7:\n"}
+
+
+def before(place: str, code: str) -> dict[str, str]:
+    return {place: code + place}
+
+
+TAKES = {"one_at_a_time": "takes the lock, or gives it back"}
+MADE = {"one_at_a_time": "is made with the lock held"}
+MUTANTS = {
+    "parks a CPU that has long mode": Mutant(
+        {"hand_off": "a reason that the contract allows"}, {"\tjnc\tno": "\tjc\tno"}
+    ),
+    "enters the kernel one byte on": Mutant(
+        {"hand_off": "RIP holds"}, {LATE: LATE + "\tincq\t%rax\n"}
+    ),
+    "maps the first GiB only": Mutant(
+        {"kernel_identity_map": "the kernel is mapped to itself"},
+        {"$(4 * ENTRIES_PER_TABLE)": "$ENTRIES_PER_TABLE"},
+    ),
+    "maps 2 MiB further on": Mutant(
+        {"image_identity_map": "mapped elsewhere"},
+        {"$LARGE_PAGE_FLAGS, %eax": "$(LARGE_PAGE_FLAGS + LARGE_PAGE_SIZE), %eax"},
+    ),
+    "names a fifth page directory": Mutant(
+        {
+            "image_identity_map": "what is mapped is mapped to itself",
+            "no_stale_translation": "every walk stays in the contract's [tables]",
+        },
+        {"\tmovl\t$4, %ecx\n": "\tmovl\t$5, %ecx\n"},
+    ),
+    "changes an entry that is in use": Mutant(
+        {"no_stale_translation": "changes no present entry"},
+        before(LATE, "\tmovl\t$0x40000183, TABLE(2) + 800(%rbp)\n"),
+    ),
+    "turns paging on without PAE": Mutant(
+        {"no_fault": "CR0 may not hold this value"}, {"\torl\t$CR4_PAE, %eax\n": ""}
+    ),
+    "does not ask whether CPUID has the leaf": Mutant(
+        {"no_fault": "CR4 may not hold this value"}, {"\tjb\tno_long_mode\n": ""}
+    ),
+    "returns to a data selector": Mutant(
+        {"no_fault": "load of CS"}, {"\tpushl\t$CODE64\n": "\tpushl\t$DATA\n"}
+    ),
+    "stores through a wild pointer": Mutant(
+        {"footprint": "a store at"}, before(LOAD_CR3, "\tmovl\t%eax, 0x500\n")
+    ),
+    "writes to the kernel": Mutant(
+        {"untouched": "spares the kernel"}, before(LOAD_CR3, "\tmovl\t%eax, 0x1001000\n")
+    ),
+    "needs more stack than there is": Mutant(
+        {"stack": "stays where it may"},
+        {"tr_stack:\n\t.skip\tSTACK_SIZE": "\t.skip\tSTACK_SIZE - 4\ntr_stack:\n\t.skip\t4"},
+    ),
+    "keeps the upper half of RSP": Mutant(
+        {"stack": "RSP points into the stack"}, {"\tmovl\t%esp, %esp\n": ""}
+    ),
+    "changes code": Mutant(
+        {"code": "may have been overwritten"},
+        before(LOAD_CR3, "\tmovb\t$0x90, OFF(startup_64)(%ebp)\n"),
+    ),
+    "patches an operand that no contract names": Mutant(
+        {"code": "may have been overwritten", "footprint": "a store at"},
+        contract={PATCHED: "", SCRATCH_JUMP: ""},
+    ),
+    "leaves GS as found": Mutant({"determined": "GS ("}, {GS_32: "", GS_64: ""}),
+    "takes the GDT's length for its limit": Mutant(
+        {"descriptor_tables": "of GDTR"}, {"tr_gdt_end - tr_gdt - 1": "tr_gdt_end - tr_gdt"}
+    ),
+    "patches by adding, each time": Mutant(
+        {"once": "hands over, too"}, {PATCH: ADD}, KEPT
+    ),
+    "never sets the flag": Mutant(
+        {"once": "hands over, too"}, patch_once(ADD, ""), WITH_FLAG
+    ),
+    "skips a patch that is not kept": Mutant(
+        {"once": "hands over, too"},
+        patch_once(PATCH, SET_FLAG),
+        {**WITH_FLAG, WHY_JUMP: WHY_JUMP},
+    ),
+    "counts its starts": Mutant(
+        {"once": "are left as they were"},
+        {**FLAG, PATCH: "\tincl\tOFF(pa_changed)\n" + PATCH},
+        WITH_FLAG,
+    ),
+    "has no lock": Mutant(MADE, {LOCK: ""}),
+    "takes the lock after it has patched": Mutant(MADE, {LOCK: "", PATCH: PATCH + LOCK}),
+    "takes the lock after it has executed what is patched": Mutant(
+        {"one_at_a_time": "is executed with the lock held"},
+        {LOCK: "", GS_32: GS_32 + LOCK.replace("(tr_lock)", "(tr_lock)(%ebp)")},
+    ),
+    "gives the lock back before it jumps": Mutant(
+        {"one_at_a_time": "the lock is held at the jump"},
+        before(LATE, "\tlock btrl\t$LOCK_BIT, OFF(tr_lock)(%rbp)\n"),
+    ),
+    "takes another bit": Mutant(TAKES, {"1:\tlock btsl\t$LOCK_BIT": "1:\tlock btsl\t$1"}),
+    "only reads the lock": Mutant(
+        TAKES, {"1:\tlock btsl\t$LOCK_BIT, OFF(tr_lock)\n\tjnc": "1:\ttestl\t$1, OFF(tr_lock)\n\tjz"}
+    ),
+    "takes the lock and goes on though another CPU has it": Mutant(
+        MADE, {LOCK: LOCK.partition("\n")[0] + "\n"}
+    ),
+}  # fmt: skip
+
+
+def test_every_claim_has_a_mutant() -> None:
+    assert {"paths", *claims_killed(MUTANTS)} == set(shipped("legoos")[0].claims)
+
+
+@pytest.mark.parametrize("mutant", each(MUTANTS))
+def test_a_mutant_is_refuted(tmp_path: Path, mutant: Mutant) -> None:
+    assert not survivors(tmp_path, "legoos", mutant)
+
+
+def test_a_lost_path_and_one_taken_twice_are_refuted() -> None:
+    lost_paths("legoos")
+
+
+def test_a_bit_test_and_set_without_lock_is_not_proved(tmp_path: Path) -> None:
+    mutant = Mutant({}, {"1:\tlock btsl": "1:\tbtsl"})
+    subject, _ = mutated(tmp_path, "legoos", mutant)
+    assert any("of a shared word without a lock prefix" in gap for gap in subject.gaps)
