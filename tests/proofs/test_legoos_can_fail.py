@@ -131,7 +131,8 @@ MUTANTS = {
     ),
     "takes another bit": Mutant(TAKES, {"1:\tlock btsl\t$LOCK_BIT": "1:\tlock btsl\t$1"}),
     "only reads the lock": Mutant(
-        TAKES, {"1:\tlock btsl\t$LOCK_BIT, OFF(tr_lock)\n\tjnc": "1:\ttestl\t$1, OFF(tr_lock)\n\tjz"}
+        TAKES,
+        {"1:\tlock btsl\t$LOCK_BIT, OFF(tr_lock)\n\tjnc": "1:\ttestl\t$1, OFF(tr_lock)\n\tjz"},
     ),
     "takes the lock and goes on though another CPU has it": Mutant(
         MADE, {LOCK: LOCK.partition("\n")[0] + "\n"}
