@@ -19,7 +19,8 @@ MAPPED_MAX = 2048 * GIB
 TABLE, PAGE_1_GIB = 0x23, 0xE3
 
 # SDM 3A 2.5, 2.2.1. What a hand-over has in any case, and what can be added on QEMU's CPU.
-CR0, CR0_MORE = 0x8000_0011, 0x4005_002E  # PG, ET, PE; CD, AM, WP, NE, TS, EM, MP
+CR0, CR0_MORE = 0x8000_0011, 0x6005_002E  # PG, ET, PE; CD, NW, AM, WP, NE, TS, EM, MP
+CR0_CD, CR0_NW = 0x4000_0000, 0x2000_0000
 CR4, CR4_MORE = 0x20, 0x77_0FDF  # PAE; no more than bits 0 to 11, and those below
 EFER, EFER_MORE = 0x100, 0x801  # LME; NXE, SCE
 CR4_LA57 = 0x1000
@@ -50,6 +51,8 @@ def check(entry: Entry64, lacking: Collection[str]) -> None:
         if (value := getattr(entry, name)) & ~more:
             raise BadJob(f"{name} {value:#x}: only bits of {more:#x} can be added")
         needs |= {flag for bit, flag in FEATURES.get(name, {}).items() if value & bit}
+    if entry.cr0 & CR0_NW and not entry.cr0 & CR0_CD:
+        raise BadJob(f"cr0 {entry.cr0:#x}: NW needs CD")  # SDM 3A 2.5
     if missing := sorted(needs.intersection(lacking)):
         raise BadJob(f"the CPU lacks {', '.join(missing)}, which this hand-over needs")
     check_registers(entry.registers, 64)

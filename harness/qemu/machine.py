@@ -21,6 +21,8 @@ GIB = 1 << 30
 TARGET = 1
 GOES_ON = (OutcomeKind.HAND_OFF, OutcomeKind.PARKED)  # the ends after which `again` is obeyed
 LOOK_EVERY = 20e-6  # seconds between two looks at the report
+LOOK_AT_STOP = 0.02  # seconds between two looks whether a breakpoint will still be met
+UNRESPONSIVE = 10.0  # seconds after which a machine without CPU time counts as hanging
 BOOT_TIMEOUT = 20.0  # seconds
 
 
@@ -28,9 +30,9 @@ BOOT_TIMEOUT = 20.0  # seconds
 class Patience:
     """How long to wait, in seconds."""
 
-    halted: float = 0.2
+    halted: float = 0.1
     """Before the target CPU is looked at: halted means parked."""
-    running: float = 1.0
+    running: float = 0.2
     """Before a CPU that does not halt counts as hanging; half of it must be QEMU's own CPU time."""
     silent: float = 5.0
     """Before a machine that does not take commands is given up."""
@@ -154,7 +156,7 @@ class Machine:
             debugger.breakpoint(injection.linear, wanted=True)
             debugger.go()
         link.run(command, copies)
-        injected = injection is not None and self._inject(vm, injection)
+        injected = injection is not None and self._inject(vm, injection, boots)
         kind, stopped_at = self._watch(job, number, command, boots)
         arrived = kind is OutcomeKind.HAND_OFF
         if not arrived:
@@ -168,10 +170,15 @@ class Machine:
                 kind = OutcomeKind.SHUTDOWN_AFTER_HAND_OFF
         return Outcome(kind, arrived, stopped_at=stopped_at, injected=injected)
 
-    def _inject(self, vm: VirtualMachine, injection: Injection) -> bool:
+    def _inject(self, vm: VirtualMachine, injection: Injection, boots: int) -> bool:
         """Wait for the instruction, change the registers, go on. Whether it was reached."""
-        debugger = vm.debugger
-        reached = debugger.stopped(self._patience.running)
+        debugger, link = vm.debugger, self._live[1]
+        began, cpu_began = time.monotonic(), vm.cpu_seconds()
+        reached = debugger.stopped(LOOK_AT_STOP)
+        while not reached and link.get("BOOTS") == boots:
+            if self._long_enough(vm, time.monotonic() - began, cpu_began):
+                break
+            reached = debugger.stopped(LOOK_AT_STOP)
         if not reached:
             debugger.pause()
         debugger.breakpoint(injection.linear, wanted=False)
@@ -218,12 +225,17 @@ class Machine:
             if cpu.halted:
                 return OutcomeKind.PARKED, cpu.address
             cpu_began = cpu_began or vm.cpu_seconds()
-            if waited > self._patience.running:
-                used = vm.cpu_seconds() - cpu_began
-                if used > self._patience.running / 2 or waited > 10 * self._patience.running:
-                    return OutcomeKind.HANG, cpu.address
+            if self._long_enough(vm, waited, cpu_began):
+                return OutcomeKind.HANG, cpu.address
             if waited >= look_at:
                 look_at = waited + self._patience.halted
+
+    def _long_enough(self, vm: VirtualMachine, waited: float, cpu_began: float) -> bool:
+        """Whether a CPU that has run for so long, in seconds, will run on for ever."""
+        running = self._patience.running
+        if waited <= running:
+            return False
+        return vm.cpu_seconds() - cpu_began > running / 2 or waited > UNRESPONSIVE
 
     def _refused(self, job: Job) -> bool:
         """Whether the status word holds a refusal. It may be older than the run: ask the CPU."""

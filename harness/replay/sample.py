@@ -16,7 +16,7 @@ from harness.solve.evaluate import compile_term, evaluate
 from harness.x86.given import HAND_OVER, word_name
 from harness.x86.prover import RLIMIT
 from harness.x86.run import PathEnd, Run
-from harness.x86.solver import check, fresh
+from harness.x86.solver import ask
 from harness.x86.terms import ENTRY, VECTOR, variables
 from models.modes import GENERAL_REGISTERS
 
@@ -44,9 +44,9 @@ def corners(predictor: Predictor, machine: Machine) -> Iterator[Input]:
     for end in run.ends:
         for corner in _borders(run):
             for where in (in_ram, z3.BoolVal(True)):
-                solver = fresh((*run.hypotheses, *end.path, corner, where, here), RLIMIT)
-                if check(solver) == z3.sat:
-                    yield as_on_qemu(predictor, _from_model(solver.model(), end, run), {})
+                found = ask((*run.hypotheses, *end.path, corner, where, here), RLIMIT).model
+                if found is not None:
+                    yield as_on_qemu(predictor, _from_model(found, end, run), {})
                     break
 
 

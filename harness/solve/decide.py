@@ -11,27 +11,27 @@ import z3
 
 from harness.solve.obligation import Obligation, Result, Verdict
 from harness.solve.witness import Concrete, any_witness, nearest_witness
-from harness.x86.solver import check, fresh
+from harness.x86.solver import Answer, ask
 
 RLIMIT = 100_000_000  # z3 resource units for one question; the hardest in use needs a tenth
 
 
 class Satisfied:
-    """Hypotheses that were found to be satisfiable together: obligations have them in common."""
+    """Inputs that satisfied the hypotheses of earlier obligations: they may satisfy others, too."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int, ...], tuple[z3.BoolRef, ...]] = {}
+        self._models: list[z3.ModelRef] = []
 
     def __contains__(self, hypotheses: tuple[z3.BoolRef, ...]) -> bool:
-        return _key(hypotheses) in self._held
+        return any(_satisfies(model, hypotheses) for model in reversed(self._models))
 
-    def add(self, hypotheses: tuple[z3.BoolRef, ...]) -> None:
-        """Remember them, and keep them alive: a dead term's number is given away again."""
-        self._held[_key(hypotheses)] = hypotheses
+    def add(self, model: z3.ModelRef) -> None:
+        """Remember an input."""
+        self._models.append(model)
 
 
-def _key(terms: tuple[z3.BoolRef, ...]) -> tuple[int, ...]:
-    return tuple(term.get_id() for term in terms)
+def _satisfies(model: z3.ModelRef, conditions: tuple[z3.BoolRef, ...]) -> bool:
+    return all(z3.is_true(model.eval(c, model_completion=True)) for c in conditions)
 
 
 def decide(
@@ -39,24 +39,24 @@ def decide(
 ) -> Result:
     """The verdict on one obligation, from solvers that share nothing with any other obligation.
 
-    `concrete` tells what memory holds at entry for given inputs. `satisfied`: hypotheses that need
-    not be tried again.
+    `concrete` tells what memory holds at entry for given inputs. `satisfied`: inputs that may show
+    that the hypotheses exclude not every input.
     """
     clock = _Clock()
     satisfied = Satisfied() if satisfied is None else satisfied
     if obligation.hypotheses not in satisfied:
-        answer, _ = clock.check(obligation.hypotheses)
-        if answer == z3.unsat:
+        answer = clock.check(obligation.hypotheses)
+        if answer.status == z3.unsat:
             return clock.result(obligation, Verdict.VACUOUS, "the hypotheses exclude every input")
-        if answer == z3.unknown:
-            return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {clock.reason}")
-        satisfied.add(obligation.hypotheses)
-    answer, _ = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)))
-    if answer == z3.unsat:
+        if answer.model is None:
+            return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {answer.reason}")
+        satisfied.add(answer.model)
+    answer = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)))
+    if answer.status == z3.unsat:
         return clock.result(obligation, Verdict.PROVED)
-    if answer == z3.unknown:
-        return clock.result(obligation, Verdict.UNKNOWN, clock.reason)
-    witness = any_witness(obligation, concrete, clock.check)
+    if answer.model is None:
+        return clock.result(obligation, Verdict.UNKNOWN, answer.reason)
+    witness = any_witness(obligation, concrete, clock.check, answer.model)
     if witness is None:
         reason = "z3 gives a counterexample, but evaluating it does not confirm it"
         return clock.result(obligation, Verdict.UNKNOWN, reason)
@@ -87,30 +87,18 @@ def smallest(
     return obligation, replace(result, witness=witness, reason="; ".join(witness.violated))
 
 
-def _resources(solver: z3.Solver) -> int:
-    """z3's resource counter, which runs on from solver to solver."""
-    return int(solver.statistics().get_key_value("rlimit count"))
-
-
 class _Clock:
     """Fresh solvers with a deterministic budget, and what they used."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.rlimit = 0
-        self.reason = ""
 
-    def check(
-        self, conditions: Sequence[z3.BoolRef]
-    ) -> tuple[z3.CheckSatResult, z3.ModelRef | None]:
+    def check(self, conditions: Sequence[z3.BoolRef]) -> Answer:
         """Are the conditions satisfiable together? With a model if they are."""
-        solver = fresh(conditions, RLIMIT)
-        before = _resources(solver)
-        answer = check(solver)
-        self.rlimit += _resources(solver) - before
-        if answer == z3.unknown:
-            self.reason = f"z3 gave up ({solver.reason_unknown()}) within rlimit {RLIMIT}"
-        return answer, solver.model() if answer == z3.sat else None
+        answer = ask(conditions, RLIMIT)
+        self.rlimit += answer.resources
+        return answer
 
     def result(self, obligation: Obligation, verdict: Verdict, reason: str = "") -> Result:
         seconds = time.perf_counter() - self.started

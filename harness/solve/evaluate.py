@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import z3
 
-from harness.x86.terms import ENTRY_MEMORY, OTHER_MEMORY
+from harness.x86.terms import ENTRY_MEMORY, OTHER_MEMORY, remembered
 
 Memory = Callable[[int], int]
 """Byte of physical memory at entry, by address."""
@@ -15,6 +15,7 @@ Function = Callable[[Mapping[str, int], Memory], int]
 """A term's value (Booleans as 0 or 1) for an assignment of all its symbols."""
 
 
+@remembered
 def compile_term(term: z3.ExprRef) -> Function:
     """The term as a function of its symbols. ValueError for operators that no claim uses."""
     return _Compiler().function(term)
@@ -40,61 +41,59 @@ class _Compiler:
         return scope["term"]
 
     def _visit(self, root: z3.ExprRef) -> str:
-        stack = [(root, False)]
+        stack = [root]
+        operands: dict[int, tuple[int, list[z3.ExprRef], list[int]]] = {}
         while stack:
-            term, ready = stack.pop()
+            term = stack[-1]
             key = term.get_id()
             if key in self.names:
+                stack.pop()
                 continue
-            if not ready:
-                stack.append((term, True))
-                stack.extend((child, False) for child in _operands(term))
+            if key not in operands:
+                kind = term.decl().kind()
+                parts = [term.arg(1)] if kind == z3.Z3_OP_SELECT else term.children()
+                operands[key] = kind, parts, [part.get_id() for part in parts]
+            kind, parts, keys = operands[key]
+            missing = [part for part, of in zip(parts, keys, strict=True) if of not in self.names]
+            if missing:
+                stack.extend(missing)
                 continue
             name = f"v{len(self.names)}"
-            arguments = [self.names[child.get_id()] for child in _operands(term)]
-            self.lines.append(f"{name} = {_expression(term, arguments)}")
+            expression = _expression(term, kind, parts, [self.names[of] for of in keys])
+            self.lines.append(f"{name} = {expression}")
             self.names[key] = name
+            stack.pop()
         return self.names[root.get_id()]
-
-
-def _operands(term: z3.ExprRef) -> list[z3.ExprRef]:
-    if z3.is_select(term):
-        return [term.arg(1)]
-    return list(term.children())
 
 
 def _signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def _expression(term: z3.ExprRef, a: list[str]) -> str:
-    if z3.is_bv_value(term):
+def _expression(term: z3.ExprRef, kind: int, parts: list[z3.ExprRef], a: list[str]) -> str:
+    """One operation on operands `parts`, whose values are called `a`."""
+    if kind == z3.Z3_OP_BNUM:
         return str(term.as_long())
-    if z3.is_true(term) or z3.is_false(term):
-        return str(int(z3.is_true(term)))
-    kind = term.decl().kind()
+    if kind in (z3.Z3_OP_TRUE, z3.Z3_OP_FALSE):
+        return str(int(kind == z3.Z3_OP_TRUE))
     if kind == z3.Z3_OP_UNINTERPRETED and not a:
         return f"values[{term.decl().name()!r}]"
-    memories = (
-        ENTRY_MEMORY,
-        OTHER_MEMORY,
-    )  # two starts that are compared find the same memory here
-    if kind == z3.Z3_OP_SELECT and any(term.arg(0).eq(memory) for memory in memories):
+    if kind == z3.Z3_OP_SELECT and any(term.arg(0).eq(memory) for memory in _AT_ENTRY):
         return f"memory({a[0]})"
     if kind in _BOOLEAN:
         return _BOOLEAN[kind](a)
-    bits = term.arg(0).size() if z3.is_bv(term.arg(0)) else 0
+    bits = parts[0].size() if z3.is_bv(parts[0]) else 0
     if kind in _COMPARE:
         return f"int({_COMPARE[kind](a, bits)})"
     if kind == z3.Z3_OP_EXTRACT:
         high, low = term.params()
         return f"{a[0]} >> {low} & {(1 << (high - low + 1)) - 1:#x}"
     if kind == z3.Z3_OP_CONCAT:
-        shift, parts = 0, []
-        for child, name in zip(reversed(term.children()), reversed(a), strict=True):
-            parts.append(f"{name} << {shift}")
-            shift += child.size()
-        return " | ".join(parts)
+        shift, shifted = 0, []
+        for part, name in zip(reversed(parts), reversed(a), strict=True):
+            shifted.append(f"{name} << {shift}")
+            shift += part.size()
+        return " | ".join(shifted)
     if kind == z3.Z3_OP_SIGN_EXT:
         return f"signed({a[0]}, {bits}) & {(1 << term.size()) - 1:#x}"
     if kind in _ARITHMETIC:
@@ -102,6 +101,8 @@ def _expression(term: z3.ExprRef, a: list[str]) -> str:
     raise ValueError(f"no rule to evaluate {term.decl()}")
 
 
+_AT_ENTRY = (ENTRY_MEMORY, OTHER_MEMORY)
+"""Two starts that are compared find the same memory here."""
 _BOOLEAN: dict[int, Callable[[list[str]], str]] = {
     z3.Z3_OP_AND: lambda a: " & ".join(a) or "1",  # z3 has conjunctions of nothing
     z3.Z3_OP_OR: lambda a: " | ".join(a) or "0",

@@ -11,9 +11,10 @@ import z3
 
 from harness.solve.evaluate import compile_term
 from harness.solve.obligation import Obligation, Witness
+from harness.x86.solver import Answer
 from harness.x86.terms import ENTRY_MEMORY, subterms, variables
 
-Check = Callable[[Sequence[z3.BoolRef]], tuple[z3.CheckSatResult, z3.ModelRef | None]]
+Check = Callable[[Sequence[z3.BoolRef]], Answer]
 ZERO_MEMORY = (z3.K(z3.BitVecSort(64), z3.BitVecVal(0, 8)) == ENTRY_MEMORY,)
 MAX_MOVED = 2  # inputs that may leave their defaults before all may
 
@@ -27,20 +28,20 @@ class Concrete(Protocol):
         """Byte by physical address; `unknown` gives bytes of which nothing is known, else 0."""
 
 
-def any_witness(obligation: Obligation, concrete: Concrete, check: Check) -> Witness | None:
+def any_witness(
+    obligation: Obligation, concrete: Concrete, check: Check, model: z3.ModelRef
+) -> Witness | None:
     """Some input that satisfies the hypotheses and violates the goal, checked by evaluation.
 
-    Unknown memory is all zero if it can be.
+    That of the solver's `model` if it is one: a model may say of memory at entry what no bytes say.
+    Then unknown memory is all zero.
     """
     violated = _violation(obligation)
     symbols = _symbols(violated)
-    for wanted in (ZERO_MEMORY, ()):
-        answer, model = check((*violated, *wanted))
-        if answer == z3.sat and model is not None:
-            witness = _checked(obligation, symbols, {}, model, concrete)
-            if witness is not None:
-                return witness
-    return None
+    witness = _checked(obligation, symbols, {}, model, concrete)
+    if witness is None and (other := check((*violated, *ZERO_MEMORY)).model) is not None:
+        witness = _checked(obligation, symbols, {}, other, concrete)
+    return witness
 
 
 def nearest_witness(
@@ -58,13 +59,11 @@ def nearest_witness(
     """
     for wanted in ((*ZERO_MEMORY, *preferred), ZERO_MEMORY, ()):
         attempts = [(obligation, (*_violation(obligation), *wanted)) for obligation in obligations]
-        attempts = [(o, conditions) for o, conditions in attempts if check(conditions)[0] == z3.sat]
         found = []
         for obligation, pinned in _few_moved(attempts, defaults, check):
             symbols = _symbols(_violation(obligation))
-            conditions = _small(pinned, symbols, defaults, obligation, check)
-            answer, model = check(conditions)
-            if answer != z3.sat or model is None:
+            model = check(_small(pinned, symbols, defaults, obligation, check)).model
+            if model is None:
                 continue
             witness = _checked(obligation, symbols, defaults, model, concrete)
             if witness is not None:
@@ -113,23 +112,51 @@ def _few_moved(
             }
         )
     movable = [name for name in defaults if any(name in at_default for at_default in pins)]
+    pinned = list(zip(attempts, pins, strict=True))
+    # Where even all of these together do not help, none of them does.
+    hopeful = [
+        (attempt, at_default)
+        for attempt, at_default in pinned
+        if check((*attempt[1], *_but(at_default, movable))).status == z3.sat
+    ]
     for count in range(MAX_MOVED + 1):
         for moved in combinations(movable, count):
             kept = []
-            for (obligation, conditions), at_default in zip(attempts, pins, strict=True):
-                pinned = (pin for name, pin in at_default.items() if name not in moved)
-                attempt = (*conditions, *pinned)
-                if set(moved) <= at_default.keys() and check(attempt)[0] == z3.sat:
+            for (obligation, conditions), at_default in hopeful:
+                attempt = (*conditions, *_but(at_default, moved))
+                if set(moved) <= at_default.keys() and check(attempt).status == z3.sat:
                     kept.append((obligation, attempt))
             if kept:
                 return kept
-    if not attempts:
-        return []
-    obligation, conditions = attempts[0]
-    for pin in pins[0].values():
-        if check((*conditions, pin))[0] == z3.sat:
-            conditions = (*conditions, pin)
-    return [(obligation, conditions)]
+    for (obligation, conditions), at_default in pinned:
+        if check(conditions).status == z3.sat:
+            left = list(at_default.values())
+            while left:
+                held = _longest(conditions, left, check)
+                conditions = (*conditions, *left[:held])
+                left = left[held + 1 :]
+            return [(obligation, conditions)]
+    return []
+
+
+def _but(pins: Mapping[str, z3.BoolRef], moved: Sequence[str]) -> list[z3.BoolRef]:
+    return [pin for name, pin in pins.items() if name not in moved]
+
+
+def _longest(conditions: tuple[z3.BoolRef, ...], pins: Sequence[z3.BoolRef], check: Check) -> int:
+    """How many of the pins, from the first on, hold together under satisfiable conditions."""
+    low, high = 0, len(pins) + 1  # as many hold; so many do not
+    attempt = high - 1
+    while high - low > 1:
+        model = check((*conditions, *pins[:attempt])).model
+        if model is None:
+            high = attempt
+        else:
+            low = attempt
+            while low < high - 1 and z3.is_true(model.eval(pins[low], model_completion=True)):
+                low += 1
+        attempt = (low + high) // 2
+    return low
 
 
 def _small(
@@ -141,12 +168,16 @@ def _small(
 ) -> tuple[z3.BoolRef, ...]:
     """Give each symbol in turn its wanted value or else the smallest possible one."""
     wanted = {**{name: 0 for name in symbols}, **defaults, **obligation.chosen}
-    for name, symbol in symbols.items():
-        pin = _equals(symbol, wanted[name])
-        if check((*conditions, pin))[0] != z3.sat:
+    left = [(symbol, _equals(symbol, wanted[name])) for name, symbol in symbols.items()]
+    while left:
+        held = _longest(conditions, [pin for _, pin in left], check)
+        conditions = (*conditions, *(pin for _, pin in left[:held]))
+        if held < len(left):
+            symbol, pin = left[held]
             other = z3.is_bool(symbol)
             pin = z3.Not(pin) if other else symbol == _least(conditions, symbol, check)
-        conditions = (*conditions, pin)
+            conditions = (*conditions, pin)
+        left = left[held + 1 :]
     return conditions
 
 
@@ -155,8 +186,8 @@ def _least(conditions: tuple[z3.BoolRef, ...], symbol: z3.BitVecRef, check: Chec
     low, high = 0, (1 << symbol.size()) - 1
     while low < high:
         middle = (low + high) // 2
-        answer, model = check((*conditions, z3.ULE(symbol, middle)))
-        if answer == z3.sat and model is not None:
+        model = check((*conditions, z3.ULE(symbol, middle))).model
+        if model is not None:
             high = model.eval(symbol, model_completion=True).as_long()
         else:
             low = middle + 1

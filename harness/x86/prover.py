@@ -16,11 +16,10 @@ from typing import TypeAlias
 
 import z3
 
-from harness.x86.solver import blasting, check, fresh, quick
+from harness.x86.solver import ask
 from harness.x86.terms import leaves
 
 RLIMIT = 20_000_000  # z3 resource units, about ten seconds
-_SOLVERS = ((quick, 60_000), (blasting, RLIMIT), (fresh, RLIMIT))  # until one has an answer
 MODELS = 4  # inputs to remember of each path
 Conditions = Sequence[z3.BoolRef]
 
@@ -122,15 +121,10 @@ class Prover:
 
     def _ask(self, conditions: Conditions) -> Example:
         self.calls += 1
-        conditions = (*self.assumptions, *conditions)
-        # New solvers each time: z3's incremental mode is far slower on these questions.
-        for make, rlimit in _SOLVERS:
-            solver = make(conditions, rlimit)
-            if (answer := check(solver)) != z3.unknown:
-                break
-        if answer == z3.unsat:
+        answer = ask((*self.assumptions, *conditions), RLIMIT)
+        if answer.status == z3.unsat:
             return None
-        return UNKNOWN if answer == z3.unknown else solver.model()
+        return UNKNOWN if answer.model is None else answer.model
 
     def _models_of(self, conditions: Conditions) -> list[z3.ModelRef]:
         """Inputs met before that satisfy these conditions."""

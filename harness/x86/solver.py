@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import z3
 
+QUICK = 1_000_000  # z3 resource units for the solver that is tried first
 _QUICK = z3.Then("simplify", "propagate-values", "smt")
 _BLAST = z3.Then(
     *("simplify", "propagate-values", "solve-eqs", "simplify"),
@@ -45,3 +47,39 @@ def check(solver: z3.Solver) -> z3.CheckSatResult:
     if answer == z3.unknown and "interrupted" in solver.reason_unknown():
         raise KeyboardInterrupt
     return answer
+
+
+class Answer(NamedTuple):
+    """What z3 says of some conditions: sat, unsat or unknown; with a model if sat.
+
+    `resources`: z3's resource units that it took. `reason`: why there is no answer.
+    """
+
+    status: z3.CheckSatResult
+    model: z3.ModelRef | None
+    resources: int
+    reason: str
+
+
+def ask(conditions: Sequence[z3.BoolRef], rlimit: int) -> Answer:
+    """Are the conditions satisfiable together? Solvers of several kinds, until one can say.
+
+    They are new each time: z3's incremental mode is far slower on these questions.
+    """
+    before = _resources()
+    for make, limit in ((quick, min(QUICK, rlimit)), (blasting, rlimit), (fresh, rlimit)):
+        solver = make(conditions, limit)
+        status = check(solver)
+        if status != z3.unknown:
+            model = solver.model() if status == z3.sat else None
+            return Answer(status, model, _resources() - before, "")
+    reason = f"z3 gave up ({solver.reason_unknown()}) within rlimit {rlimit}"
+    return Answer(z3.unknown, None, _resources() - before, reason)
+
+
+_COUNTER = z3.SimpleSolver()
+
+
+def _resources() -> int:
+    """z3's resource counter, which runs on from solver to solver."""
+    return int(_COUNTER.statistics().get_key_value("rlimit count"))

@@ -8,9 +8,10 @@ bits (SDM 3A "MP Initialization Protocol").
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache, wraps
+from typing import NamedTuple, TypeVar
 
 import z3
 
@@ -57,6 +58,37 @@ def low(term: z3.BitVecRef, bits: int) -> z3.BitVecRef:
     return simplify(z3.ZeroExt(bits - size, term))
 
 
+Found = TypeVar("Found")
+
+
+class _Key(NamedTuple):
+    """A term to look up: the same one counts as equal, where == would make a new term."""
+
+    term: z3.ExprRef
+
+    def __hash__(self) -> int:
+        return int(self.term.hash())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Key) or self.term.ctx is not other.term.ctx:
+            return False
+        return bool(self.term.eq(other.term))
+
+
+def remembered(find: Callable[[z3.ExprRef], Found]) -> Callable[[z3.ExprRef], Found]:
+    """A function of a term that remembers what it found out of the last few thousand terms."""
+
+    @lru_cache(maxsize=4096)
+    def find_out(key: _Key) -> Found:
+        return find(key.term)
+
+    @wraps(find)
+    def look_up(term: z3.ExprRef) -> Found:
+        return find_out(_Key(term))
+
+    return look_up
+
+
 def subterms(*terms: z3.ExprRef) -> Iterator[z3.ExprRef]:
     """Every distinct term that occurs in these, themselves included, each once."""
     seen: set[int] = set()
@@ -69,7 +101,8 @@ def subterms(*terms: z3.ExprRef) -> Iterator[z3.ExprRef]:
             stack.extend(node.children())
 
 
-def variables(term: z3.ExprRef) -> dict[str, z3.ExprRef]:
+@remembered
+def variables(term: z3.ExprRef) -> Mapping[str, z3.ExprRef]:
     """The symbols that occur in a term, by name."""
     return {
         node.decl().name(): node

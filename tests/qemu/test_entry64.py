@@ -209,7 +209,8 @@ def test_sentence_for_what_cannot_be_handed_over(machine: Machine) -> None:
     good = Entry64(HIGH)
     bad = {
         "paging with 3 levels: 4 or 5": replace(good, levels=3),
-        "cr0 0x20000000: only bits of 0x4005002e can be added": replace(good, cr0=1 << 29),
+        "cr0 0x20000000: NW needs CD": replace(good, cr0=1 << 29),
+        "cr0 0x10: only bits of 0x6005002e can be added": replace(good, cr0=1 << 4),
         "cr4 0x2000: only bits of 0x770fdf can be added": replace(good, cr4=1 << 13),
         "efer 0x400: only bits of 0x801 can be added": replace(good, efer=1 << 10),
         "'eax' is no general register of 64 bits": replace(good, registers={"eax": 1}),
@@ -258,7 +259,7 @@ def test_sentence_for_what_lies_in_the_way(machine: Machine) -> None:
 
 
 def test_every_bit_that_can_be_added_is_there(machine: Machine) -> None:
-    entry = Entry64(HIGH, cr0=0x4005_002E, cr4=0x77_0FDF, efer=0x801, levels=5)
+    entry = Entry64(HIGH, cr0=0x6005_002E, cr4=0x77_0FDF, efer=0x801, levels=5)
     outcome = machine.replay(arrives(entry))
     assert outcome.kind is OutcomeKind.HAND_OFF
     names = ("cr0", "cr4", "efer")
