@@ -6,8 +6,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterator
 from types import TracebackType
 
 import z3
@@ -30,6 +29,7 @@ PHYS_BITS = 40  # MAXPHYADDR of the machine that most replays run on, if the con
 WANTED = 200  # replays beside the proofs of one trampoline; fewer are said to be too few
 OTHER_PHYS_BITS = (36, 46)
 SHARE = 0.1  # of the samples, on each of the other machines
+ROUNDS_MAX = 20  # of that share of more samples, where many cannot be replayed
 MISSING = "qemu-system-x86_64 not found"
 NOT_VIOLATED = "nothing is violated on a CPU and with memory as QEMU has them"
 
@@ -133,26 +133,17 @@ def sample(
     times: list[float] = []
     spread: Counter[str] = Counter()
     contradictions: list[ReplayRecord] = []
-    usual = usual_phys_bits(contract)
-    lowest, highest = contract.cpu.maxphyaddr
-    others = [bits for bits in OTHER_PHYS_BITS if lowest <= bits <= highest and bits != usual]
-    for phys_bits in (usual, *others):
-        machine = machines.get(phys_bits)
-        if machine is None:
-            return SamplesRecord(
-                count=0, agreed=0, contradictions=(), spread={}, milliseconds=0.0, reason=MISSING
-            )
-        main = phys_bits == usual
-        inputs: Iterable[Input] = randoms(predictor, bases, machine, 1.0 if main else SHARE)
-        if main:
-            inputs = chain(corners(predictor, machine), inputs)
-        for given in inputs:
-            record = _sample_one(contract, predictor, machine, given, times)
-            if record.evidence is Evidence.NOT_REPLAYABLE:
-                continue
-            spread[region(evaluate(run.kernel, given.values, lambda address: 0))] += 1
-            if record.evidence is Evidence.CONTRADICTED:
-                contradictions.append(record)
+    for machine, given in _inputs(contract, predictor, machines, bases, spread):
+        record = _sample_one(contract, predictor, machine, given, times)
+        if record.evidence is Evidence.NOT_REPLAYABLE:
+            continue
+        spread[region(evaluate(run.kernel, given.values, lambda address: 0))] += 1
+        if record.evidence is Evidence.CONTRADICTED:
+            contradictions.append(record)
+    if machines.missing:
+        return SamplesRecord(
+            count=0, agreed=0, contradictions=(), spread={}, milliseconds=0.0, reason=MISSING
+        )
     count = spread.total()
     return SamplesRecord(
         count=count,
@@ -162,6 +153,34 @@ def sample(
         milliseconds=1000 * statistics.median(times) if times else 0.0,
         reason="" if count >= WANTED else f"only {count} inputs could be replayed",
     )
+
+
+def _inputs(
+    contract: Contract,
+    predictor: Predictor,
+    machines: Machines,
+    bases: tuple[int, int],
+    replayed: Counter[str],
+) -> Iterator[tuple[Machine, Input]]:
+    """Each input with the machine to replay it on: corners, random ones, and a few for other
+    MAXPHYADDR; then random ones until enough could be replayed, but not for ever."""
+    usual = usual_phys_bits(contract)
+    lowest, highest = contract.cpu.maxphyaddr
+    others = [bits for bits in OTHER_PHYS_BITS if lowest <= bits <= highest and bits != usual]
+    for phys_bits in (usual, *others):
+        machine = machines.get(phys_bits)
+        if machine is None:
+            return
+        if phys_bits == usual:
+            main = machine
+            yield from ((main, given) for given in corners(predictor, main))
+        share = 1.0 if machine is main else SHARE
+        yield from ((machine, given) for given in randoms(predictor, bases, machine, share))
+    for again in range(1, ROUNDS_MAX):
+        if replayed.total() >= WANTED:
+            break
+        more = randoms(predictor, bases, main, SHARE, again)
+        yield from ((main, given) for given in more)
 
 
 def usual_phys_bits(contract: Contract) -> int:

@@ -15,7 +15,7 @@ from harness.replay.predict import Input, Predictor
 from harness.solve.evaluate import compile_term, evaluate
 from harness.x86.given import HAND_OVER, word_name
 from harness.x86.prover import RLIMIT
-from harness.x86.run import PathEnd, Run
+from harness.x86.run import EndKind, PathEnd, Run
 from harness.x86.solver import ask
 from harness.x86.terms import ENTRY, VECTOR, variables
 from models.modes import GENERAL_REGISTERS
@@ -37,12 +37,16 @@ def region(kernel: int) -> str:
 
 
 def corners(predictor: Predictor, machine: Machine) -> Iterator[Input]:
-    """For each path, inputs in RAM that sit at borders of what page tables describe."""
+    """For each path an input; if it hands over, inputs at borders of what page tables describe.
+
+    In RAM, if that can be.
+    """
     run = predictor.run
     in_ram = z3.And(*(_in_ram(place, machine) for place in _places(run)))
     here = run.inputs["maxphyaddr"] == machine.phys_bits
     for end in run.ends:
-        for corner in _borders(run):
+        borders = _borders(run) if end.kind is EndKind.HAND_OFF else [z3.BoolVal(True)]
+        for corner in borders:
             for where in (in_ram, z3.BoolVal(True)):
                 found = ask((*run.hypotheses, *end.path, corner, where, here), RLIMIT).model
                 if found is not None:
@@ -96,10 +100,17 @@ def _from_model(model: z3.ModelRef, end: PathEnd, run: Run) -> dict[str, int]:
 
 
 def randoms(
-    predictor: Predictor, bases: tuple[int, int], machine: Machine, share: float = 1.0
+    predictor: Predictor,
+    bases: tuple[int, int],
+    machine: Machine,
+    share: float = 1.0,
+    again: int = 0,
 ) -> Iterator[Input]:
-    """Random inputs in RAM, `share` of the usual number; bases from the first to the second."""
-    rng = random.Random(machine.phys_bits)
+    """Random inputs in RAM, `share` of the usual number; bases from the first to the second.
+
+    Always the same ones; `again` counts how often some were asked for before: then others.
+    """
+    rng = random.Random(machine.phys_bits + 64 * again)
     draw = _Draw(predictor, bases, machine, rng)
     for region_name, count in RANDOM.items():
         made = 0

@@ -263,7 +263,7 @@ def test_every_bit_that_can_be_added_is_there(machine: Machine) -> None:
     outcome = machine.replay(arrives(entry))
     assert outcome.kind is OutcomeKind.HAND_OFF
     names = ("cr0", "cr4", "efer")
-    assert [outcome.registers[n] for n in names] == [0xC005_003F, 0x77_1FFF, 0xD01]
+    assert [outcome.registers[n] for n in names] == [0xE005_003F, 0x77_1FFF, 0xD01]
 
 
 def test_hand_over_takes_less_than_5_ms(needs_qemu: None) -> None:
