@@ -51,7 +51,7 @@ def decide(
         if answer.model is None:
             return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {answer.reason}")
         satisfied.add(answer.model)
-    answer = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)))
+    answer = _violation(obligation, clock)
     if answer.status == z3.unsat:
         return clock.result(obligation, Verdict.PROVED)
     if answer.model is None:
@@ -62,6 +62,22 @@ def decide(
         return clock.result(obligation, Verdict.UNKNOWN, reason)
     result = clock.result(obligation, Verdict.REFUTED, "; ".join(witness.violated))
     return replace(result, witness=witness)
+
+
+def _violation(obligation: Obligation, clock: _Clock) -> Answer:
+    """Can a goal be violated? All at once if that is easy to say, else one after the other."""
+    answer = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)), only_quick=True)
+    if answer.status != z3.unknown:
+        return answer
+    answers = []
+    for goal in obligation.goals.values():
+        answers.append(clock.check((*obligation.hypotheses, z3.Not(goal))))
+        if answers[-1].status == z3.sat:
+            break
+    return max(answers, key=lambda answer: _GRAVITY.index(answer.status))
+
+
+_GRAVITY = (z3.unsat, z3.unknown, z3.sat)
 
 
 def smallest(
@@ -94,9 +110,9 @@ class _Clock:
         self.started = time.perf_counter()
         self.rlimit = 0
 
-    def check(self, conditions: Sequence[z3.BoolRef]) -> Answer:
+    def check(self, conditions: Sequence[z3.BoolRef], only_quick: bool = False) -> Answer:
         """Are the conditions satisfiable together? With a model if they are."""
-        answer = ask(conditions, RLIMIT)
+        answer = ask(conditions, RLIMIT, only_quick)
         self.rlimit += answer.resources
         return answer
 

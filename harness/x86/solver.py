@@ -61,13 +61,15 @@ class Answer(NamedTuple):
     reason: str
 
 
-def ask(conditions: Sequence[z3.BoolRef], rlimit: int) -> Answer:
+def ask(conditions: Sequence[z3.BoolRef], rlimit: int, only_quick: bool = False) -> Answer:
     """Are the conditions satisfiable together? Solvers of several kinds, until one can say.
 
-    They are new each time: z3's incremental mode is far slower on these questions.
+    They are new each time: z3's incremental mode is far slower on these questions. `only_quick`:
+    leave it at the first one.
     """
     before = _resources()
-    for make, limit in ((quick, min(QUICK, rlimit)), (blasting, rlimit), (fresh, rlimit)):
+    solvers = ((quick, min(QUICK, rlimit)), (blasting, rlimit), (fresh, rlimit))
+    for make, limit in solvers[: 1 if only_quick else None]:
         solver = make(conditions, limit)
         status = check(solver)
         if status != z3.unknown:
