@@ -49,7 +49,12 @@ class Subject:
 
     @cached_property
     def from_any_registers(self) -> Subject:
-        """The same trampoline, started with registers and flags that hold anything."""
+        """The same trampoline, started in real mode with registers and flags that hold anything.
+
+        A start in 64-bit mode finds such registers and flags in any case.
+        """
+        if all(entry.mode != "real" for entry in self.contract.entry):
+            return self
         run = execute(self.contract, self.image, any_registers=True)
         return Subject(self.contract, self.image, run)
 

@@ -31,7 +31,8 @@ class Satisfied:
 
 
 def _satisfies(model: z3.ModelRef, conditions: tuple[z3.BoolRef, ...]) -> bool:
-    return all(z3.is_true(model.eval(c, model_completion=True)) for c in conditions)
+    # The last ones tell obligations apart.
+    return all(z3.is_true(model.eval(c, model_completion=True)) for c in reversed(conditions))
 
 
 def decide(

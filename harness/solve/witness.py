@@ -12,7 +12,7 @@ import z3
 from harness.solve.evaluate import compile_term
 from harness.solve.obligation import Obligation, Witness
 from harness.x86.solver import Answer
-from harness.x86.terms import ENTRY_MEMORY, subterms, variables
+from harness.x86.terms import ENTRY_MEMORY, remembered, subterms, variables
 
 Check = Callable[[Sequence[z3.BoolRef]], Answer]
 ZERO_MEMORY = (z3.K(z3.BitVecSort(64), z3.BitVecVal(0, 8)) == ENTRY_MEMORY,)
@@ -222,8 +222,14 @@ def _value(model: z3.ModelRef, symbol: z3.ExprRef) -> int:
 def _bytes_read(model: z3.ModelRef, terms: Sequence[z3.ExprRef]) -> dict[int, int]:
     """Bytes of unknown memory that the terms read, where the model makes them other than 0."""
     entries: dict[int, int] = {}
-    for term in subterms(*terms):
-        if z3.is_select(term) and term.arg(0).eq(ENTRY_MEMORY):
-            address = model.eval(term.arg(1), model_completion=True).as_long()
-            entries[address] = model.eval(term, model_completion=True).as_long()
+    for term in terms:
+        for select in _selects(term):
+            address = model.eval(select.arg(1), model_completion=True).as_long()
+            entries[address] = model.eval(select, model_completion=True).as_long()
     return {address: byte for address, byte in entries.items() if byte}
+
+
+@remembered
+def _selects(term: z3.ExprRef) -> list[z3.ExprRef]:
+    """Where a term reads memory at entry."""
+    return [t for t in subterms(term) if z3.is_select(t) and t.arg(0).eq(ENTRY_MEMORY)]
