@@ -2,7 +2,8 @@
 """A pair's verdicts: each property proved by an invariant, or refuted by a shortest schedule.
 
 Both ways are always gone: a property that was proved must not break in the search, and what breaks
-there must break by the clauses' own steps.
+there must break by the clauses' own steps. Where a kept invariant proves all of them the search is
+a look at the first states only.
 """
 
 from __future__ import annotations
@@ -51,8 +52,12 @@ class Decision:
 def decide(
     pair: Pair, searches: tuple[Bounds, ...] = SEARCHES, kept: Invariant | None = None
 ) -> Decision:
-    """The verdicts on the six properties. `kept`: an invariant that may prove those that no
-    schedule breaks; if it does not, another one is looked for."""
+    """The verdicts on the six properties. `kept`: an invariant that may prove all of them, or those
+    that no schedule breaks; if it does not, another one is looked for."""
+    if kept is not None and not vacuous(pair):
+        found, reason = proves(pair, kept)
+        if found == "PROVED":
+            return _looked_at(pair, searches, kept)
     schedules = search(pair, searches)
     more = {name: found for name, found in schedules.items() if name in history.MORE}
     verdicts, invariant, not_kept = vacuous(pair), None, ""
@@ -77,6 +82,20 @@ def decide(
             verdicts.setdefault(claim.name, Verdict("UNKNOWN", schedule, str(error)))
     ordered = {claim.name: verdicts[claim.name] for claim in CLAIMS}
     return Decision(ordered, invariant, more, not_kept)
+
+
+def _looked_at(pair: Pair, searches: tuple[Bounds, ...], kept: Invariant) -> Decision:
+    """The verdicts on a pair all of whose properties the kept invariant proves."""
+    looks = tuple(replace(bounds, states=A_LOOK) for bounds in searches)
+    broken = _found(pair, looks, [claim.name for claim in CLAIMS])
+    reason = "the kept invariant proves it, the search breaks it"
+    verdicts = {
+        claim.name: Verdict("DISAGREE", Schedule(broken[claim.name], NOT_PLAIN), reason)
+        if claim.name in broken
+        else Verdict("PROVED")
+        for claim in CLAIMS
+    }
+    return Decision(verdicts, kept, {})
 
 
 def proves(pair: Pair, invariant: Invariant, claims: Sequence[Claim] = CLAIMS) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import pytest
 
 from harness.protocol.assembled import Assembled, assemble, decide, read_kept
 from harness.protocol.transitions import transitions
+from harness.protocol.verdict import search
 from models.protocol_claims import CLAIMS
 from tests.proofs.variants import MULTIKERNEL
 from trampoline.contract import load_contract
@@ -32,6 +33,10 @@ def test_the_hardened_pair_has_all_six_by_the_kept_invariant(hardened: Assembled
         claim.name: "PROVED" for claim in CLAIMS
     }
     assert decision.not_kept == ""
+
+
+def test_no_schedule_within_the_bounds_breaks_the_hardened_pair(hardened: Assembled) -> None:
+    assert not search(hardened.pair)
 
 
 def test_the_kept_invariant_is_written_as_it_would_be_now(hardened: Assembled) -> None:
