@@ -52,6 +52,8 @@ class EntriesBehind:
         self._paging = paging
         self._levels = LEVELS[len(LEVELS) - paging.levels :]
         self._given = [given]
+        self._read: list[tuple[z3.BitVecRef, z3.BitVecRef]] = []
+        self._call = 0
         self.slots: dict[int, tuple[int, z3.BitVecRef]] = {}
 
     def __call__(self, address: z3.BitVecRef) -> z3.BitVecRef:
@@ -60,6 +62,20 @@ class EntriesBehind:
         Raises NotTheHosts, MayBeDamaged.
         """
         address = z3.simplify(address)
+        if self._call == len(self._read):
+            self._read.append((address, self._next(address)))
+        known, value = self._read[self._call]
+        if not known.eq(address):
+            raise ValueError("a walk of another address, or by other rules")
+        self._call += 1
+        return value
+
+    def again(self) -> EntriesBehind:
+        """This reader, for a walk of the same address by the same rules for another access."""
+        self._call = 0
+        return self
+
+    def _next(self, address: z3.BitVecRef) -> z3.BitVecRef:
         value = self._entry(address, z3.And(*self._given))
         level = self._levels[len(self._given) - 1]
         maps_page = z3.And(level.large, value & LARGE != 0)

@@ -8,6 +8,7 @@ memory at entry; whoever asks about that address may take it for granted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import z3
 
@@ -17,6 +18,7 @@ from models.paging import ANY_ACCESS, Paging, walk
 Range = tuple[z3.BitVecRef, z3.BitVecRef]
 """First address and number of bytes, 64 bits each; it does not wrap."""
 ENTRY = 8  # bytes of a paging-structure entry
+_ANY = z3.BitVec("promised_address", 64)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,16 @@ class HostTables:
 
     def with_(self, levels: int, linear: z3.BitVecRef) -> z3.BoolRef:
         """The same, where the tables are known to have so many levels."""
+        if levels not in self._of_any:
+            self._of_any[levels] = self._with(levels, _ANY)
+        return z3.substitute(self._of_any[levels], (_ANY, linear))
+
+    @cached_property
+    def _of_any(self) -> dict[int, z3.BoolRef]:
+        """What the promise says of `_ANY`, by levels."""
+        return {}
+
+    def _with(self, levels: int, linear: z3.BitVecRef) -> z3.BoolRef:
         paging = self.paging(levels, z3.BoolVal(True))
         translation = walk(linear, ANY_ACCESS, paging, self.read_at_entry)
         itself = z3.And(z3.Not(translation.fault), translation.physical == linear)

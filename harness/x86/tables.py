@@ -63,15 +63,21 @@ class AddressMap:
 
         The walk is then of addresses below 2^47; others count as a fault.
         """
-        end, tables = self._end, self._end.host_tables
-        if tables is not None:
-            given = z3.And(self._promise, z3.ULT(linear_address, LINEAR_MAX))
-            reader = EntriesBehind(tables, end.memory, self._prover, end.path, self._paging, given)
+        if self._behind is not None:
             with suppress(NotTheHosts, MayBeDamaged):
-                found = walk(linear_address, access, self._paging, reader)
+                found = walk(linear_address, access, self._paging, self._behind.again())
                 beyond = z3.UGE(linear_address, LINEAR_MAX)
                 return replace(found, fault=z3.Or(beyond, found.fault))
         return walk(linear_address, access, self._paging, self._reader)
+
+    @cached_property
+    def _behind(self) -> EntriesBehind | None:
+        """Reads the host's tables, if they are in force."""
+        end, tables = self._end, self._end.host_tables
+        if tables is None:
+            return None
+        given = z3.And(self._promise, z3.ULT(linear_address, LINEAR_MAX))
+        return EntriesBehind(tables, end.memory, self._prover, end.path, self._paging, given)
 
     def promise(self, linear: z3.BitVecRef) -> z3.BoolRef:
         """What the host promises as to this address of those of its tables that are in force.
