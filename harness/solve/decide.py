@@ -36,14 +36,18 @@ def _satisfies(model: z3.ModelRef, conditions: tuple[z3.BoolRef, ...]) -> bool:
 
 
 def decide(
-    obligation: Obligation, concrete: Concrete, satisfied: Satisfied | None = None
+    obligation: Obligation,
+    concrete: Concrete,
+    satisfied: Satisfied | None = None,
+    rlimit: int | None = None,
 ) -> Result:
     """The verdict on one obligation, from solvers that share nothing with any other obligation.
 
     `concrete` tells what memory holds at entry for given inputs. `satisfied`: inputs that may show
-    that the hypotheses exclude not every input.
+    that the hypotheses exclude not every input. `rlimit`: z3's resource units for one question, if
+    not RLIMIT.
     """
-    clock = _Clock()
+    clock = _Clock(RLIMIT if rlimit is None else rlimit)
     satisfied = Satisfied() if satisfied is None else satisfied
     if obligation.hypotheses not in satisfied:
         answer = clock.check(obligation.hypotheses)
@@ -52,7 +56,7 @@ def decide(
         if answer.model is None:
             return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {answer.reason}")
         satisfied.add(answer.model)
-    answer = _violation(obligation, clock)
+    answer = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)))
     if answer.status == z3.unsat:
         return clock.result(obligation, Verdict.PROVED)
     if answer.model is None:
@@ -63,22 +67,6 @@ def decide(
         return clock.result(obligation, Verdict.UNKNOWN, reason)
     result = clock.result(obligation, Verdict.REFUTED, "; ".join(witness.violated))
     return replace(result, witness=witness)
-
-
-def _violation(obligation: Obligation, clock: _Clock) -> Answer:
-    """Can a goal be violated? All at once if that is easy to say, else one after the other."""
-    answer = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)), only_quick=True)
-    if answer.status != z3.unknown:
-        return answer
-    answers = []
-    for goal in obligation.goals.values():
-        answers.append(clock.check((*obligation.hypotheses, z3.Not(goal))))
-        if answers[-1].status == z3.sat:
-            break
-    return max(answers, key=lambda answer: _GRAVITY.index(answer.status))
-
-
-_GRAVITY = (z3.unsat, z3.unknown, z3.sat)
 
 
 def smallest(
@@ -96,7 +84,7 @@ def smallest(
     candidates = [obligation for obligation, _ in refuted.values()]
     if not candidates:
         return None
-    found = nearest_witness(candidates, defaults, preferred, concrete, _Clock().check)
+    found = nearest_witness(candidates, defaults, preferred, concrete, _Clock(RLIMIT).check)
     if found is None:
         return refuted[candidates[0].name]
     obligation, witness = found
@@ -107,13 +95,14 @@ def smallest(
 class _Clock:
     """Fresh solvers with a deterministic budget, and what they used."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self.started = time.perf_counter()
         self.rlimit = 0
 
-    def check(self, conditions: Sequence[z3.BoolRef], only_quick: bool = False) -> Answer:
+    def check(self, conditions: Sequence[z3.BoolRef]) -> Answer:
         """Are the conditions satisfiable together? With a model if they are."""
-        answer = ask(conditions, RLIMIT, only_quick)
+        answer = ask(conditions, self._limit)
         self.rlimit += answer.resources
         return answer
 

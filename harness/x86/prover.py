@@ -20,6 +20,7 @@ from harness.x86.solver import ask
 from harness.x86.terms import leaves
 
 RLIMIT = 20_000_000  # z3 resource units, about ten seconds
+AT_FIRST = 1_000_000  # the same for the solver that is tried first: most questions here are easy
 MODELS = 4  # inputs to remember of each path
 Conditions = Sequence[z3.BoolRef]
 
@@ -121,7 +122,7 @@ class Prover:
 
     def _ask(self, conditions: Conditions) -> Example:
         self.calls += 1
-        answer = ask((*self.assumptions, *conditions), RLIMIT)
+        answer = ask((*self.assumptions, *conditions), RLIMIT, AT_FIRST)
         if answer.status == z3.unsat:
             return None
         return UNKNOWN if answer.model is None else answer.model

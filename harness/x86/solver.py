@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import z3
 
-QUICK = 1_000_000  # z3 resource units for the solver that is tried first
+QUICK = 100_000  # z3 resource units for the solver that is tried first
 _QUICK = z3.Then("simplify", "propagate-values", "smt")
 _BLAST = z3.Then(
     *("simplify", "propagate-values", "solve-eqs", "simplify"),
@@ -61,15 +61,14 @@ class Answer(NamedTuple):
     reason: str
 
 
-def ask(conditions: Sequence[z3.BoolRef], rlimit: int, only_quick: bool = False) -> Answer:
+def ask(conditions: Sequence[z3.BoolRef], rlimit: int, at_first: int = QUICK) -> Answer:
     """Are the conditions satisfiable together? Solvers of several kinds, until one can say.
 
-    They are new each time: z3's incremental mode is far slower on these questions. `only_quick`:
-    leave it at the first one.
+    `rlimit`: resource units of each, `at_first`: of the one for easy questions.
+    They are new each time: z3's incremental mode is far slower on these questions.
     """
     before = _resources()
-    solvers = ((quick, min(QUICK, rlimit)), (blasting, rlimit), (fresh, rlimit))
-    for make, limit in solvers[: 1 if only_quick else None]:
+    for make, limit in ((quick, min(at_first, rlimit)), (blasting, rlimit), (fresh, rlimit)):
         solver = make(conditions, limit)
         status = check(solver)
         if status != z3.unknown:
