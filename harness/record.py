@@ -61,14 +61,25 @@ class ReplayRecord(_Record):
     observed: dict[str, str]
 
 
+class AnotherRecord(_Record):
+    """A second input that refutes the claim, replayed in place of the smallest one. `why`: why QEMU
+    cannot show that one."""
+
+    why: str
+    inputs: dict[str, str]
+    violated: tuple[str, ...]
+
+
 class WitnessRecord(_Record):
-    """The input that refutes the claim, and the way it takes."""
+    """The smallest input that refutes the claim, the way it takes, and its replay; or that of
+    `another` one."""
 
     inputs: dict[str, str]
     violated: tuple[str, ...]
     end: str  # how the path ends
     path: tuple[StepRecord, ...]
     replay: ReplayRecord
+    another: AnotherRecord | None = None
 
 
 class EventRecord(_Record):

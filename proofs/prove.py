@@ -12,12 +12,15 @@ import z3
 
 from harness.qemu.machine import Machine
 from harness.record import (
+    AnotherRecord,
     ClaimRecord,
+    Evidence,
     ObligationRecord,
     SafeSetRecord,
     SamplesRecord,
     WitnessRecord,
 )
+from harness.replay.another import show_another
 from harness.replay.cpu import QEMU_CPU
 from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
@@ -85,7 +88,8 @@ class Court:
             obligation, result = shown
             results = [result, *(r for r in results if r.obligation != result.obligation)]
             assert result.witness is not None
-            witness = self._witness(claim, obligation, result.witness)
+            refuted = [o for o, r in judged if r.verdict is Verdict.REFUTED]
+            witness = self._witness(claim, obligation, result.witness, refuted)
             if self._safe_sets:
                 self._progress(f"{claim}: for which inputs does it hold?")
                 safe = describe(self.subject, obligations, self._defaults)
@@ -104,6 +108,12 @@ class Court:
             result = decide(obligation, self._predictor, self._satisfied)
             self._decided[key] = (obligation, result)
         return self._decided[key][1]
+
+    @cached_property
+    def _from_any_registers(self) -> Predictor:
+        """Predicts starts with registers and flags that hold anything."""
+        subject = self.subject.from_any_registers
+        return Predictor(subject.contract, subject.image, subject.run)
 
     @cached_property
     def samples(self) -> SamplesRecord:
@@ -145,28 +155,49 @@ class Court:
             self.subject.maxphyaddr == self._phys_bits,
         )
 
-    def _witness(self, claim: str, obligation: Obligation, witness: Witness) -> WitnessRecord:
-        """The witness for people, and its replay."""
+    def _witness(
+        self, claim: str, obligation: Obligation, witness: Witness, refuted: list[Obligation]
+    ) -> WitnessRecord:
+        """The witness for people, and its replay, or that of another one."""
         self._progress(f"{claim}: replaying the witness in QEMU")
-        replay = show(self.subject.contract, self._predictor, self._machines, obligation, witness)
-        path = self._predictor.predict_witness(witness).end
+        predictor = self._from_any_registers if obligation.any_registers else self._predictor
+        replay = show(self.subject.contract, predictor, self._machines, obligation, witness)
+        another = None
+        if replay.evidence is Evidence.NOT_REPLAYABLE:
+            self._progress(f"{claim}: another input that QEMU can show?")
+            alike = [o for o in refuted if o.any_registers is obligation.any_registers]
+            found = show_another(
+                predictor, self._machines, self._steady, alike, self._defaults, self._preferred
+            )
+            if found is not None:
+                inputs = self._inputs(found[0])
+                another = AnotherRecord(
+                    why=replay.reason, inputs=inputs, violated=found[0].violated
+                )
+                replay = found[1]
+        path = predictor.predict_witness(witness).end
+        return WitnessRecord(
+            inputs=self._inputs(witness),
+            violated=witness.violated,
+            end=f"{path.kind.value}" + (f": {path.detail}" if path.detail else ""),
+            path=story(self.subject.contract, predictor, witness, obligation),
+            replay=replay,
+            another=another,
+        )
+
+    def _inputs(self, witness: Witness) -> dict[str, str]:
+        """What is worth reading of a witness, by name."""
         shown = {
             name: value
             for name, value in witness.values.items()
             if name in HOST_CHOOSES or value != self._defaults.get(name, 0)
         }
         shown.pop(VECTOR, None)
-        return WitnessRecord(
-            inputs={
-                "base": f"{witness.values[VECTOR] << 12:#x}",
-                **{name: f"{value:#x}" for name, value in shown.items()},
-                **{f"byte at {a:#x}": f"{b:#x}" for a, b in sorted(witness.entry_bytes.items())},
-            },
-            violated=witness.violated,
-            end=f"{path.kind.value}" + (f": {path.detail}" if path.detail else ""),
-            path=story(self.subject.contract, self._predictor, witness, obligation),
-            replay=replay,
-        )
+        return {
+            "base": f"{witness.values[VECTOR] << 12:#x}",
+            **{name: f"{value:#x}" for name, value in shown.items()},
+            **{f"byte at {a:#x}": f"{b:#x}" for a, b in sorted(witness.entry_bytes.items())},
+        }
 
     def _record(
         self,

@@ -101,7 +101,10 @@ class Subject:
         """An obligation under the assumptions, a path's condition and further hypotheses."""
         path = end.path if end is not None else ()
         hypotheses = (*self.run.hypotheses, *path, *given)
-        return Obligation(name, hypotheses, goals, chosen or {}, promises, probe, shown_by or {})
+        return Obligation(
+            name, hypotheses, goals, chosen or {}, promises, probe, shown_by or {},
+            self.run.any_registers,
+        )  # fmt: skip
 
     def never(self, ends: list[PathEnd], otherwise: str) -> list[Obligation]:
         """No input ends as these paths do; `otherwise` says so where there are none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import z3
 
-from harness.solve.obligation import IMAGE, OUTSIDE, Obligation
+from harness.solve.obligation import IMAGE, NOTHING, OUTSIDE, Obligation
 from harness.x86.promise import lies_in
 from harness.x86.run import Access, EndKind, PathEnd
 from harness.x86.terms import index_symbol
@@ -33,7 +33,7 @@ def _stays(subject: Subject, number: int, access: Access, ends: list[PathEnd]) -
         None,
         {name: subject.lies_where_it_may(access, parts)},
         *ends[0].path[: access.conditions],
-        shown_by={name: (OUTSIDE,)} if access.writes else None,
+        shown_by={name: (OUTSIDE if access.writes else NOTHING,)},
     )
 
 
@@ -101,8 +101,7 @@ def _stack(subject: Subject, end: PathEnd) -> Obligation:
             goals[name] = subject.lies_in(access, parts)
             if subject.stack is not None:
                 goals[name] = lies_in(access.linear, access.size, subject.stack)
-            if access.writes:
-                shown_by[name] = (OUTSIDE,)
+            shown_by[name] = (OUTSIDE if access.writes else NOTHING,)
     if parts and end.kind is EndKind.HAND_OFF:
         depth = subject.base + parts[0].stop - end.state.registers["rsp"]
         goals["RSP points into the stack"] = z3.ULE(depth, len(parts[0]))

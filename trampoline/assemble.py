@@ -69,6 +69,8 @@ def _first_complaint(stderr: str) -> str:
     """The first error in gcc's output, else the first warning; other lines give context."""
     lines = [line.strip() for line in stderr.splitlines()]
     lines = [line for line in lines if line and "treating warnings as errors" not in line]
+    # ld names the function first, and then file and line, or section and offset.
+    lines = [line for line in lines if ": in function `" not in line] or lines
     for mark in ("error:", "warning:", ""):
         for line in lines:
             if mark in line.lower():

@@ -77,6 +77,13 @@ def read_part(
             return f"not a readable ELF file ({error or 'truncated'}); name one made for x86."
 
 
+def defined_names(path: Path) -> frozenset[str]:
+    """The symbols that an ELF file, which can be read, defines."""
+    with path.open("rb") as stream:
+        table = _symbols(ELFFile(stream))
+    return frozenset(table.local | table.strong)
+
+
 def _read(elf: Any, section_name: str, symbols: tuple[str, str] | None, prefix: str | None) -> Part:
     machine = elf["e_machine"]
     if machine not in _MACHINES:
@@ -97,6 +104,8 @@ def _read(elf: Any, section_name: str, symbols: tuple[str, str] | None, prefix: 
     if start == end:
         raise _Unfit(f"{what} is empty; name the part that holds the trampoline.")
     inside, ambiguous = _symbols_inside(elf, table, index, start, end)
+    if prefix is not None:
+        _check_prefix(prefix, table, inside)
     fixups = _fixups(elf, index, start, end, inside, prefix)
     first = start - _section_start(elf, section)
     data = section.data()[first : first + end - start]
@@ -182,6 +191,17 @@ def _symbols_inside(
             inside[name] = offsets.pop()
     by_offset = dict(sorted(inside.items(), key=lambda item: item[1]))
     return by_offset, frozenset(ambiguous)
+
+
+def _check_prefix(prefix: str, table: _Symbols, inside: dict[str, int]) -> None:
+    """Nothing is both a symbol of the file's own and a name for the address of another one."""
+    for name in sorted(table.local | table.strong):
+        target = name.removeprefix(prefix)
+        if target != name and target in inside:
+            raise _Unfit(
+                f"defines {name}, which by [image] fixups is the name of {target}'s physical "
+                "address; rename it, or choose another prefix."
+            )
 
 
 def _fixups(

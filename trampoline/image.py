@@ -9,9 +9,9 @@ from pathlib import Path
 
 from trampoline.assemble import assemble, flatten
 from trampoline.contract import Contract
-from trampoline.elf import Part, read_part
+from trampoline.elf import Part, defined_names, read_part
 from trampoline.errors import UserError
-from trampoline.sections import PAGE_SIZE, Scratch
+from trampoline.sections import BASE_END, PAGE_SIZE, Scratch
 
 SIZE_MAX = 0x10000
 """In bytes. Real-mode code reaches offsets 0..0xFFFF of its segment (SDM vol. 3A 21.1.1)."""
@@ -69,6 +69,7 @@ def load_image(contract: Contract) -> Image:
 
 def _carried(contract: Contract, source: Path, carrier: Path, target: Path) -> Part:
     """What lies between the two symbols of the carrier, with the names and lines of `target`."""
+    own = defined_names(target)  # the linker adds more: __bss_start, _edata, _end
     if (problem := flatten(target, target.parent)) is not None:
         raise ImageError(f"{source}: {problem}")
     named = _part(target, contract.image.section, None, None, shown=source)
@@ -81,7 +82,8 @@ def _carried(contract: Contract, source: Path, carrier: Path, target: Path) -> P
             f"{carrier}: what it carries between its symbols is not {source.name} linked at "
             "address 0; include trampoline.bin between them, and nothing else."
         )
-    return replace(named, data=carried.data)
+    symbols = {name: offset for name, offset in named.symbols.items() if name in own}
+    return replace(named, data=carried.data, symbols=symbols)
 
 
 def _read(path: Path, contract: Contract, shown: Path) -> Part:
@@ -121,7 +123,7 @@ def _check(part: Part, contract: Contract) -> None:
                 "the CPU starts at offset 0, so the entry must be there",
             )
     words = _host_words(checked, contract)
-    private = [(at, at + size) for _, at, size in words]
+    private = [(at, at + size) for _, _, at, size in words]
     if contract.tables is not None:
         tables = contract.tables
         start = checked.aligned("[tables] start", tables.start, PAGE_SIZE)
@@ -129,17 +131,23 @@ def _check(part: Part, contract: Contract) -> None:
         if start >= end:
             checked.fail("[tables] end", f"{tables.end} is not behind {tables.start}")
         private.append((start, end))
+    filled = [(key, at, size) for key, _, at, size in words]
     if contract.map is not None:
         root = checked.word("[map] root", contract.map.root, PAGE_SIZE, PAGE_SIZE)
         private.append((root, root + PAGE_SIZE))
+        filled.append(("[map] root", root, PAGE_SIZE))
     if contract.status is not None:
         status = checked.word("[status] word", contract.status.word, STATUS_WORD_SIZE, 1)
         if any(first < status + STATUS_WORD_SIZE and status < last for first, last in private):
             checked.fail(
                 "[status] word", "it lies in [tables] or [mailbox]; the host writes it late"
             )
+        filled.append(("[status] word", status, STATUS_WORD_SIZE))
     if contract.lock is not None:
-        checked.word("[lock] word", contract.lock.word, LOCK_WORD_SIZE, LOCK_WORD_SIZE)
+        lock = checked.word("[lock] word", contract.lock.word, LOCK_WORD_SIZE, LOCK_WORD_SIZE)
+        filled.append(("[lock] word", lock, LOCK_WORD_SIZE))
+    for key, at, size in filled:
+        checked.no_fixup(key, at, size)
     stack = contract.stack
     if stack is not None and stack.start is not None and stack.end is not None:
         checked.part("[stack]", stack.start, stack.end)
@@ -162,10 +170,39 @@ def _check(part: Part, contract: Contract) -> None:
         checked.fail(
             "[base] limit", f"no base from lowest on keeps the image's {pages} pages below it"
         )
+    _check_areas(checked, contract)
 
 
-def _host_words(checked: _Checked, contract: Contract) -> list[tuple[str, int, int]]:
-    """Symbol, offset and size of each word that the host fills in; no two of them overlap."""
+def _check_areas(checked: _Checked, contract: Contract) -> None:
+    """No two areas overlap, they lie where addresses may, and leave room for the image."""
+    found: list[tuple[str, range]] = []
+    for number, area in enumerate(contract.area, start=1):
+        key, size = f"[[area]] no. {number}", area.size
+        if area.copy_of is not None:
+            first, end = (checked.offset(f"{key} copy_of", symbol) for symbol in area.copy_of)
+            size = end - first
+        assert size is not None  # the contract's schema demands one of the two
+        place = range(area.address, area.address + size)
+        if place.stop > BASE_END:
+            checked.fail(key, f"its {size:#x} bytes end above {BASE_END:#x}")
+        for name, other in found:
+            if place.start < other.stop and other.start < place.stop:
+                checked.fail(key, f"it overlaps the area {name}; give one area, or two places")
+        found.append((area.name, place))
+    places = [place for _, place in found]
+    behind = [-(-place.stop // PAGE_SIZE) * PAGE_SIZE for place in places]
+    highest = contract.base.limit - -(-checked.size // PAGE_SIZE) * PAGE_SIZE
+    bases = [base for base in (contract.base.lowest, *behind) if base >= contract.base.lowest]
+    if not any(
+        base <= highest
+        and all(base >= place.stop or base + checked.size <= place.start for place in places)
+        for base in bases
+    ):
+        checked.fail("[[area]]", "at every base of [base] the image would lie over an area")
+
+
+def _host_words(checked: _Checked, contract: Contract) -> list[tuple[str, str, int, int]]:
+    """Key, symbol, offset and size of each word that the host fills in; no two of them overlap."""
     mailbox, found = contract.mailbox, []
     for key, symbol in (("kernel", mailbox.kernel), ("boot_params", mailbox.boot_params)):
         if symbol is not None:
@@ -179,7 +216,7 @@ def _host_words(checked: _Checked, contract: Contract) -> list[tuple[str, int, i
         for _, other, start, length in found[:index]:
             if at < start + length and start < at + size:
                 checked.fail(key, f"{other} and {symbol} share bytes; give two words")
-    return [(symbol, at, size) for _, symbol, at, size in found]
+    return found
 
 
 def _check_scratch(checked: _Checked, key: str, scratch: Scratch) -> None:
@@ -215,6 +252,12 @@ class _Checked:
         if symbol not in self._part.symbols:
             self.fail(key, f"the image has no symbol {symbol}; define it or name another")
         return self._part.symbols[symbol]
+
+    def no_fixup(self, key: str, at: int, size: int) -> None:
+        """Nobody fills in a physical address where the host puts something else."""
+        for place in self._part.fixups:
+            if place < at + size and at < place + FIXUP_SIZE:
+                self.fail(key, f"[image] fixups fills in an address at {place:#x}, in its bytes")
 
     def aligned(self, key: str, symbol: str, alignment: int) -> int:
         offset = self.offset(key, symbol)

@@ -33,7 +33,7 @@ is in ROM: a SIPI reaches it at 0xFE000, and no RAM below 1 MiB is used for it.
 It can be started several times over the same memory (`Job.again`).
 
 It can lack features (`Machine(lacking=...)`); CPU 0 has them all. QEMU's debugger can stop it at
-one instruction of 64-bit code and change its registers (`Job.injection`).
+one instruction and change its registers and flags (`Job.injection`).
 
 CPU 0 can also leave the host image for other code (`Link.enter`): harness/schedule does that.
 

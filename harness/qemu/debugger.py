@@ -89,9 +89,17 @@ class Debugger:
         self._expect(f"G{data.hex()}")
 
     def write(self, cpu: int, name: str, value: int) -> None:
-        """Set a general register of a stopped CPU to 64 bits; it must be in 64-bit mode."""
+        """Set a general register of a stopped CPU to 64 bits.
+
+        Outside of 64-bit mode QEMU sets the lower half, of the first eight, and clears the upper.
+        """
         self._select(cpu)
         self._expect(f"P{GENERAL.index(name):x}={value.to_bytes(8, 'little').hex()}")
+
+    def write_rflags(self, cpu: int, value: int) -> None:
+        """Set RFLAGS of a stopped CPU, 32 bits, in any mode."""
+        self._select(cpu)
+        self._expect(f"P{len(GENERAL) + 1:x}={value.to_bytes(4, 'little').hex()}")
 
     def _select(self, cpu: int) -> None:
         if cpu != self._selected:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from struct import pack
 
 from harness.qemu.debugger import GENERAL
-from harness.qemu.job import BadJob, Entry64
+from harness.qemu.job import BadJob, Entry64, Injection
 from harness.qemu.protocol import P
 
 PAGE = 0x1000
@@ -32,6 +32,7 @@ FEATURES = {
     "efer": {0x800: "nx", 0x1: "syscall"},
 }
 """Register to bit to the feature that it needs, by QEMU's name."""
+LEGACY = GENERAL[:8]
 RFLAGS, FLAGS = 2, 0xCD5  # IF = 0; CF, PF, AF, ZF, SF, DF, OF (SDM 1, 3.4.3)
 
 
@@ -42,8 +43,7 @@ def check(entry: Entry64, lacking: Collection[str]) -> None:
     """
     if entry.levels not in (4, 5):
         raise BadJob(f"paging with {entry.levels} levels: 4 or 5")
-    if entry.rflags & ~FLAGS:
-        raise BadJob(f"rflags {entry.rflags:#x}: only bits of {FLAGS:#x} can be added")
+    check_rflags(entry.rflags)
     if not 0 <= entry.cr3 < PAGE:
         raise BadJob(f"cr3 {entry.cr3:#x}: only bits 11:0 can be added")
     needs = {"lm", "pae"} | ({"la57"} if entry.levels == 5 else set())
@@ -58,6 +58,12 @@ def check(entry: Entry64, lacking: Collection[str]) -> None:
     check_registers(entry.registers, 64)
 
 
+def check_rflags(value: int) -> None:
+    """Raise BadJob unless these are flags that can be added."""
+    if value & ~FLAGS:
+        raise BadJob(f"rflags {value:#x}: only bits of {FLAGS:#x} can be added")
+
+
 def check_registers(values: Mapping[str, int], bits: int) -> None:
     """Raise BadJob unless all are general registers, by 64-bit names, and values of `bits`."""
     for name, value in values.items():
@@ -65,6 +71,12 @@ def check_registers(values: Mapping[str, int], bits: int) -> None:
             raise BadJob(f"{name!r} is no general register of 64 bits")
         if not 0 <= value < 1 << bits:
             raise BadJob(f"{name} = {value:#x}: not a value of {bits} bits")
+
+
+def has_32_bits(injection: Injection) -> bool:
+    """Whether all that is to be changed is there outside of 64-bit code, too."""
+    lower = (name in LEGACY and value < 1 << 32 for name, value in injection.registers.items())
+    return not injection.upper_halves and all(lower)
 
 
 def tables_at(entry: Entry64) -> int:

@@ -16,11 +16,15 @@ class Injection:
     """Values to put into general registers, when an instruction is first reached."""
 
     linear: int
-    """Linear address of that instruction. It must be one of 64-bit code; others are left alone."""
+    """Linear address of that instruction."""
     upper_halves: dict[str, int] = field(default_factory=dict)
-    """Register ("rsi") to its upper 32 bits; the lower ones stay."""
+    """Register ("rsi") to its upper 32 bits; the lower ones stay. Needs 64-bit code: nothing is
+    changed if the instruction is another one."""
     registers: dict[str, int] = field(default_factory=dict)
-    """Register to all its 64 bits."""
+    """Register to all its 64 bits. Outside of 64-bit code the eight registers that there are have
+    32; the upper half is then 0."""
+    rflags: int | None = None
+    """CF, PF, AF, ZF, SF, DF and OF of RFLAGS; interrupts are off then."""
 
 
 @dataclass(frozen=True)

@@ -184,13 +184,16 @@ class Machine:
         debugger.breakpoint(injection.linear, wanted=False)
         # In other modes the breakpoint is met, too, but the debugger shows and writes less.
         cpu = vm.cpu(TARGET)
-        reached = reached and cpu.address == injection.linear and cpu.in_64_bit_mode
+        writable = cpu.in_64_bit_mode or entry64.has_32_bits(injection)
+        reached = reached and cpu.address == injection.linear and writable
         if reached:
             held = debugger.registers(TARGET)
             for name, upper in injection.upper_halves.items():
                 debugger.write(TARGET, name, upper << 32 | held[name] & 0xFFFF_FFFF)
             for name, value in injection.registers.items():
                 debugger.write(TARGET, name, value)
+            if injection.rflags is not None:
+                debugger.write_rflags(TARGET, entry64.RFLAGS | injection.rflags)
         debugger.go()
         return reached
 

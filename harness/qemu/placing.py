@@ -121,6 +121,7 @@ def _check(job: Job, ram: Sequence[range]) -> None:
     if job.injection is not None:
         entry64.check_registers(job.injection.upper_halves, 32)
         entry64.check_registers(job.injection.registers, 64)
+        entry64.check_rflags(job.injection.rflags or 0)
     for address, data in job.before:
         if not is_ram(address, len(data), ram):
             raise BadJob(f"no RAM for what shall lie at {address:#x}, {len(data)} bytes")

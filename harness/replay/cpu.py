@@ -10,10 +10,10 @@ import z3
 from harness.qemu.job import Injection
 from harness.replay.predict import Input, Prediction
 from harness.solve.evaluate import compile_term
-from harness.x86.run import EndKind
+from harness.x86.run import EndKind, PathEnd
 from harness.x86.terms import variables
 from models.mode_switches import LEGACY_REGISTERS
-from models.modes import GENERAL_REGISTERS, Mode
+from models.modes import ARITHMETIC_AND_DIRECTION, GENERAL_REGISTERS, Mode
 
 FEATURES = {
     "cpu_has_long_mode": "lm",
@@ -34,6 +34,19 @@ QEMU_CPU = {
 machine is the target."""
 PHYS_BITS_32 = 36  # MAXPHYADDR of QEMU's CPUs without long mode
 
+AT_ENTRY = "_at_entry"
+"""Ends the names of the symbols for what a real-mode entry finds."""
+SETTABLE = {
+    **{f"{register}_at_entry": 0xFFFF_FFFF for register in LEGACY_REGISTERS},
+    "rflags_at_entry": ARITHMETIC_AND_DIRECTION,
+}
+"""What the debugger can set at a real-mode entry: which bits of which symbol."""
+AFTER_INIT = {"gdtr_limit_at_entry": 0xFFFF, "idtr_limit_at_entry": 0xFFFF}
+"""What QEMU's INIT does not leave 0 of what a run from any registers knows nothing of."""
+
+KEPT = "undefined_gdtr_half"
+"""Begins the names of symbols for "the upper half of GDTR.base is lost": QEMU keeps it."""
+
 NOT_RAISED = {
     "#GP: EFER": "QEMU lets WRMSR set bits of EFER that the CPU does not have, or ignores them",
     "#GP: CR0": "QEMU does not check all rules for CR0",
@@ -44,14 +57,24 @@ NOT_RAISED = {
 """Faults of the manual, by the beginning of a path end's detail, that QEMU does not raise."""
 
 
-def on_qemu(values: Mapping[str, int], unknown: Mapping[int, int], garbage: bytes = b"\0") -> Input:
+def on_qemu(
+    values: Mapping[str, int],
+    unknown: Mapping[int, int],
+    garbage: bytes = b"\0",
+    any_registers: bool = False,
+) -> Input:
     """The input with what describes the CPU as it is in QEMU.
 
     Features stay as the input has them; those that it does not speak of are there. QEMU's INIT
-    zeroes all registers. Without long mode MAXPHYADDR is 36.
+    zeroes all registers; those of a run from any registers stay as far as the debugger can set
+    them. GDTR.base keeps its upper half in legacy mode. Without long mode MAXPHYADDR is 36.
     """
     features = {name: values.get(name, 1) for name in FEATURES}
-    entry = {name: 0 for name in values if name.endswith("_at_entry")}
+    entry = {name: 0 for name in values if name.endswith(AT_ENTRY)}
+    if any_registers:
+        kept = {name: values.get(name, 0) & bits for name, bits in SETTABLE.items()}
+        entry = {**entry, **AFTER_INIT, **kept}
+    entry |= {name: 0 for name in values if name.startswith(KEPT)}
     own = {**QEMU_CPU, **features}
     if not features["cpu_has_long_mode"]:
         own["maxphyaddr"] = PHYS_BITS_32
@@ -65,7 +88,11 @@ def lacking(values: Mapping[str, int]) -> frozenset[str]:
 
 def fault_not_raised(prediction: Prediction) -> str:
     """Why QEMU does not raise the fault that ends the path; empty if it does."""
-    end = prediction.end
+    return end_not_raised(prediction.end)
+
+
+def end_not_raised(end: PathEnd) -> str:
+    """Why QEMU does not raise the fault at an end; empty if it does, or if there is none."""
     if end.kind is not EndKind.SHUTDOWN:
         return ""
     reasons = (reason for fault, reason in NOT_RAISED.items() if end.detail.startswith(fault))
@@ -73,12 +100,28 @@ def fault_not_raised(prediction: Prediction) -> str:
 
 
 def injection(prediction: Prediction) -> Injection | str | None:
-    """How to give registers what the prediction has in them where 64-bit code begins.
+    """How to give registers what the prediction has in them at entry, or where 64-bit code begins.
 
     Their upper halves are undefined there, and R8 to R15 may be. On the first way to 64-bit code
     QEMU leaves 0: nothing has to be done for that (None). On a way back to it QEMU keeps what
     32-bit code has not written: all is set. A string says why it cannot be set.
     """
+    first, second = _at_entry(prediction), _where_64_bit_code_begins(prediction)
+    if first is None or second is None or isinstance(second, str):
+        return second or first
+    return "registers would have to be changed at entry and where 64-bit code begins"
+
+
+def _at_entry(prediction: Prediction) -> Injection | None:
+    """What differs at a real-mode entry from what INIT leaves."""
+    held = {name: prediction.values[name] for name in SETTABLE}
+    if not any(held.values()) or not prediction.real_mode:
+        return None
+    registers = {register: held[f"{register}_at_entry"] for register in LEGACY_REGISTERS}
+    return Injection(_linear(prediction, 0), registers=registers, rflags=held["rflags_at_entry"])
+
+
+def _where_64_bit_code_begins(prediction: Prediction) -> Injection | str | None:
     begins = _begins(prediction)
     if not begins:
         return None

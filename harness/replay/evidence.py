@@ -7,6 +7,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 
 import z3
@@ -83,6 +84,11 @@ def show(
     """Replay a refutation: CONFIRMED if QEMU does just what was predicted, and what is violated
     was itself seen."""
     given = as_on_qemu(predictor, witness.values, witness.entry_bytes)
+    second = _second_start(predictor, witness)
+    if second is not None:  # the goals speak of both starts: let them be the two that are replayed
+        other = {f"{name}_{OTHER}": value for name, value in second.values.items()}
+        both = {name: value for name, value in other.items() if name in witness.values}
+        given = replace(given, values={**given.values, **both})
     machine = machines.get(given.values["maxphyaddr"], lacking(given.values))
     if machine is None:
         return not_replayed(Evidence.NOT_REPLAYED, MISSING)
@@ -95,24 +101,25 @@ def show(
         return not_replayed(Evidence.NOT_REPLAYABLE, NOT_VIOLATED)
     shown_by = [obligation.shown_by.get(goal, (END,)) for goal in violated]
     record = replay(contract, predictor, machine, given, probes, shown_by)
-    second = _second_start(witness)
     if second is None or record.evidence is not Evidence.CONFIRMED:
         return record
-    other = replay(contract, predictor, machine, as_on_qemu(predictor, second, witness.entry_bytes))
-    if other.evidence is Evidence.CONFIRMED:
+    after = replay(contract, predictor, machine, second)
+    if after.evidence is Evidence.CONFIRMED:
         return record
-    return other.model_copy(update={"reason": f"the second start: {other.reason}"})
+    return after.model_copy(update={"reason": f"the second start: {after.reason}"})
 
 
-def _second_start(witness: Witness) -> dict[str, int] | None:
-    """The symbols of the second start, if the obligation compares two."""
+def _second_start(predictor: Predictor, witness: Witness) -> Input | None:
+    """The second start, if the obligation compares two."""
     ending = f"_{OTHER}"
     own = {
         name.removesuffix(ending): value
         for name, value in witness.values.items()
         if name.endswith(ending)
     }
-    return {**witness.values, **own} if own else None
+    if not own:
+        return None
+    return as_on_qemu(predictor, {**witness.values, **own}, witness.entry_bytes)
 
 
 def _violated(obligation: Obligation, prediction: Prediction) -> list[str]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import z3
+
 from harness.qemu import entry64
 from harness.qemu.job import Entry64
+from harness.qemu.machine import Machine
 from harness.qemu.protocol import P
-from harness.replay.cpu import on_qemu
+from harness.replay.cpu import AFTER_INIT, AT_ENTRY, KEPT, QEMU_CPU, SETTABLE, on_qemu
 from harness.replay.predict import Input, Prediction, Predictor
 from harness.x86.given import HAND_OVER, word_name
+from harness.x86.terms import OTHER
 from models.modes import CR4_LA57, GENERAL_REGISTERS
 
 PAGE = 0x1000
@@ -33,7 +37,7 @@ def as_on_qemu(
     The host's tables map all memory to itself. Those of a 64-bit entry lie where the platform puts
     them; of CR3 only bits 11:0 are as the input has them.
     """
-    given = on_qemu(values, unknown, garbage)
+    given = on_qemu(values, unknown, garbage, predictor.run.any_registers)
     held = dict(given.values)
     blocks: list[tuple[int, bytes]] = []
     if predictor.entry_of(held).mode == "long64":
@@ -47,6 +51,34 @@ def as_on_qemu(
         root = given.base + predictor.image.symbols[host_map.root]
         blocks += [(HOST_MAP, tables), (root, tables[:PAGE])]
     return Input(held, unknown, garbage, tuple(blocks))
+
+
+def conditions(
+    predictor: Predictor, machine: Machine, symbols: Mapping[str, z3.ExprRef]
+) -> list[z3.BoolRef]:
+    """Conditions on these symbols under which `as_on_qemu` leaves an input as it is: on a CPU that
+    has all features, on page tables of 4 levels, with RAM for the image."""
+    base, size = predictor.run.inputs["base"], len(predictor.image.data)
+    windows = [w for w in machine.ram if len(w) >= size]
+    found = [z3.Or(*(z3.And(z3.UGE(base, w.start), z3.ULE(base, w.stop - size)) for w in windows))]
+    tables = [word_name(predictor.contract.map.cr4)] if predictor.contract.map is not None else []
+    settable = SETTABLE if predictor.run.any_registers else {}
+    for name, symbol in symbols.items():
+        plain = name.removesuffix(f"_{OTHER}")
+        if plain in QEMU_CPU:
+            value = QEMU_CPU[plain]
+            found.append(symbol == (bool(value) if z3.is_bool(symbol) else value))
+        elif plain.startswith(KEPT):
+            found.append(symbol == 0)
+        elif plain == "maxphyaddr":
+            found.append(symbol == machine.phys_bits)
+        elif plain.endswith(AT_ENTRY):
+            found.append(symbol & ~settable.get(plain, 0) == AFTER_INIT.get(plain, 0))
+        elif plain == _name("cr3"):
+            found.append(symbol & ~FLAGS_OF_CR3 == P["TABLES"])
+        elif plain in (_name("cr4"), *tables):
+            found.append(symbol & CR4_LA57 == 0)
+    return found
 
 
 def hand_over(predictor: Predictor, prediction: Prediction) -> Entry64 | None:

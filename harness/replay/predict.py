@@ -127,13 +127,7 @@ class Prediction:
     @property
     def left_open(self) -> str:
         """Why nobody can say what follows the end of the path; empty if that can be said."""
-        end = self._end.end
-        damaged = end.kind is EndKind.TABLE_IN_USE and HOSTS in end.detail
-        if end.kind is EndKind.UNPROMISED or damaged:
-            return "what follows depends on page tables that the host has made"
-        if end.kind is EndKind.OVERWRITTEN and "descriptor" in end.detail:
-            return "what was written over a descriptor may be one, too"
-        return ""
+        return end_left_open(self._end.end)
 
     @property
     def inside(self) -> int | None:
@@ -194,6 +188,16 @@ class Prediction:
         """At the end of the path, the byte at `linear` is mapped to itself for this access."""
         values = Values({**self.values, str(linear_address): linear})
         return bool(self._end.identity(access)(values, self._byte))
+
+
+def end_left_open(end: PathEnd) -> str:
+    """Why nobody can say what follows an end; empty if that can be said."""
+    damaged = end.kind is EndKind.TABLE_IN_USE and HOSTS in end.detail
+    if end.kind is EndKind.UNPROMISED or damaged:
+        return "what follows depends on page tables that the host has made"
+    if end.kind is EndKind.OVERWRITTEN and "descriptor" in end.detail:
+        return "what was written over a descriptor may be one, too"
+    return ""
 
 
 class Predictor:

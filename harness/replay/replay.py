@@ -23,6 +23,7 @@ CONVENTIONAL_END = 0xA0000  # first physical address of video memory
 BEFORE_MAX = 64  # stretches of memory outside the image that are set before a run
 UNSEEN = "nothing that QEMU shows depends on what is violated"
 INJECTED = "upper halves injected through the debugger"
+INJECTED_AT_ENTRY = "registers and flags at entry injected through the debugger"
 VISIBLE = frozenset({OutcomeKind.HAND_OFF, OutcomeKind.PARKED})
 
 
@@ -75,9 +76,13 @@ def replay(
     )
     named = {name for names in shown_by or () for name in names}
     result = compare(contract, predictor.image, prediction, wanted, outcome, named)
-    if injected is not None and not outcome.injected and wanted.kinds != FAILED:
+    at_entry = injected is not None and injected.rflags is not None
+    if at_entry and not outcome.injected:
+        result.differences.append("the entry is not reached: no register was changed")
+    elif injected is not None and not outcome.injected and wanted.kinds != FAILED:
         result.differences.append("64-bit code is not reached: no register was changed")
-    evidence, reason = Evidence.CONFIRMED, INJECTED if outcome.injected else ""
+    how = INJECTED_AT_ENTRY if at_entry else INJECTED
+    evidence, reason = Evidence.CONFIRMED, how if outcome.injected else ""
     if result.differences:
         evidence, reason = Evidence.CONTRADICTED, "; ".join(result.differences)
     elif shown_by is not None and not any(result.seen.issuperset(names) for names in shown_by):

@@ -28,6 +28,9 @@ IMAGE = "image"
 OUTSIDE = "outside"
 """Shown by the bytes outside the image that the run writes."""
 
+NOTHING = "nothing"
+"""Shown by nothing that a replay sees."""
+
 
 @dataclass(frozen=True)
 class Obligation:
@@ -38,8 +41,10 @@ class Obligation:
     promises of the host. `probe` is a linear address at which a refutation shows.
 
     `shown_by` says for a goal what must be seen in a replay for its violation to be confirmed: END,
-    IMAGE, OUTSIDE, and names of registers at the hand-off, such as "gdtr_limit" ("if" and "df" of
-    RFLAGS). For a goal without an entry that is END.
+    IMAGE, OUTSIDE, NOTHING, and names of registers at the hand-off, such as "gdtr_limit" ("if" and
+    "df" of RFLAGS). For a goal without an entry that is END.
+
+    `any_registers`: it speaks of a run whose registers and flags hold anything at entry.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Obligation:
     promises: tuple[str, ...] = ()
     probe: z3.BitVecRef | None = None
     shown_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    any_registers: bool = False
 
     def __post_init__(self) -> None:
         if unknown := self.shown_by.keys() - self.goals.keys():

@@ -93,6 +93,7 @@ def execute(
         solver_calls=environment.prover.calls,
         seconds=time.perf_counter() - started,
         lost=lost,
+        any_registers=any_registers,
     )
 
 

@@ -232,7 +232,7 @@ def _lift(data: bytes, offset: int, bits: int) -> Instruction:
     if bits == 16 and 0x67 in prefixes and "[" in text.body and text.mnem != "LEA":
         raise Unsupported(offset, f"{text.mnem} with a 32-bit address in 16-bit code")
     pairs = list(zip(here.ops, there.ops, strict=True))[1:]  # the first is IMARK
-    ops = tuple(_op(a, b, _SHIFT[bits]) for a, b in pairs)
+    ops = tuple(_op(a, b, bits) for a, b in pairs)
     found = Instruction(
         offset=offset,
         length=text.length,
@@ -277,7 +277,7 @@ def _split(data: bytes) -> tuple[frozenset[int], int]:
     return frozenset(data[:count]), data[count] if count < len(data) else 0
 
 
-def _op(here: pypcode.PcodeOp, there: pypcode.PcodeOp, shift: int) -> Op:
+def _op(here: pypcode.PcodeOp, there: pypcode.PcodeOp, bits: int) -> Op:
     userop = ""
     inputs = list(zip(here.inputs, there.inputs, strict=True))
     if here.opcode == OpCode.CALLOTHER:
@@ -285,15 +285,17 @@ def _op(here: pypcode.PcodeOp, there: pypcode.PcodeOp, shift: int) -> Op:
         inputs = inputs[1:]
     if here.opcode in (OpCode.LOAD, OpCode.STORE):
         inputs = inputs[1:]  # the first names the address space: there is only one
-    output = None if here.output is None else _varnode(here.output, there.output, shift)
-    return Op(here.opcode, output, tuple(_varnode(a, b, shift) for a, b in inputs), userop)
+    output = None if here.output is None else _varnode(here.output, there.output, bits)
+    return Op(here.opcode, output, tuple(_varnode(a, b, bits) for a, b in inputs), userop)
 
 
-def _varnode(here: pypcode.Varnode, there: pypcode.Varnode, shift: int) -> Varnode:
+def _varnode(here: pypcode.Varnode, there: pypcode.Varnode, bits: int) -> Varnode:
     space = here.space.name
     if space == "register":
         return Varnode(space, here.offset, here.size, here.getRegisterName())
     relative = here.offset != there.offset
-    if relative and (there.offset - here.offset) % (1 << 8 * max(here.size, 2)) != shift:
+    # An address is as wide as the code's addresses, whatever the size of what lies there.
+    width = max(bits, 32) if space == "ram" else 8 * max(here.size, 2)
+    if relative and (there.offset - here.offset) % (1 << width) != _SHIFT[bits]:
         raise ValueError(f"constant {here.offset:#x} moves with the address, but not by as much")
     return Varnode(space, here.offset, here.size, relative=relative)

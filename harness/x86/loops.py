@@ -256,7 +256,7 @@ def _range_write(
         return base.normal(simplify(z3.substitute(address, (index_symbol, const(index)))))
 
     first = at(0)
-    stride = number(simplify(at(1) - first))
+    stride = _distance(machine, first, at(1))
     if stride is None or stride < size or stride & (stride - 1):
         raise _NotCounted
     inside = z3.ULT(index_symbol, const(count))
@@ -264,6 +264,15 @@ def _range_write(
         raise _NotCounted
     _check_segments(machine, first, stride * (count - 1) + size)
     return RangeWrite(first, size, value, count, stride)
+
+
+def _distance(machine: Machine, first: z3.BitVecRef, second: z3.BitVecRef) -> int | None:
+    """The constant by which the second address is higher; None if it is not known."""
+    if (apart := number(simplify(second - first))) is not None:
+        return apart
+    base = machine.environment.base
+    start, end = base.offset_of(first), base.offset_of(second)
+    return end - start if start is not None and end is not None else None
 
 
 def _check_segments(machine: Machine, first: z3.BitVecRef, length: int) -> None:

@@ -164,7 +164,8 @@ class Run:
     that the host has made.
     `assumptions` are sentence and condition: what contract and manual restrict the inputs to. It
     holds on every path. `covered` are the offsets of all instructions that some path executes.
-    `lost` says why paths are missing; it is empty if none is.
+    `lost` says why paths are missing; it is empty if none is. `any_registers`: registers and flags
+    hold anything at a real-mode entry, see `cpu.after_init_sipi`.
     """
 
     name: str
@@ -180,6 +181,7 @@ class Run:
     solver_calls: int
     seconds: float
     lost: str = ""
+    any_registers: bool = False
 
     @property
     def hypotheses(self) -> tuple[z3.BoolRef, ...]:

@@ -16,7 +16,14 @@ from tests.x86.small import WAYS, build
 BASE = 0x8000
 
 
-def little(folder: Path, code: str, bits: int = 32, *, way: str | None = None) -> Subject:
+def little(
+    folder: Path,
+    code: str,
+    bits: int = 32,
+    *,
+    way: str | None = None,
+    any_registers: bool = False,
+) -> Subject:
     """The trampoline that executes `code` in a mode of so many bits, at one base.
 
     Nothing is assumed of its CPU, not even long mode.
@@ -24,13 +31,16 @@ def little(folder: Path, code: str, bits: int = 32, *, way: str | None = None) -
     contract, image = build(folder, code, way=WAYS[bits] if way is None else way)
     cpu = contract.cpu.model_copy(update={"assume": ()})
     contract = contract.model_copy(update={"cpu": cpu})
-    run = execute(contract, image, BASE)
+    run = execute(contract, image, BASE, any_registers)
     return Subject(contract, image, run, Predictor(contract, image, run))
 
 
 def at_base(
-    values: Mapping[str, int] | None = None, unknown: Mapping[int, int] | None = None
+    values: Mapping[str, int] | None = None,
+    unknown: Mapping[int, int] | None = None,
+    any_registers: bool = False,
 ) -> Input:
     """An input for it. `unknown`: bytes of memory at entry by physical address."""
     words = {"kernel_phys_addr": 16 * MIB, "boot_params_phys_addr": 2 * MIB, "maxphyaddr": 40}
-    return on_qemu({**words, VECTOR: BASE >> 12, **(values or {})}, unknown or {})
+    held = {**words, VECTOR: BASE >> 12, **(values or {})}
+    return on_qemu(held, unknown or {}, any_registers=any_registers)

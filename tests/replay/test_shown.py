@@ -13,7 +13,7 @@ from harness.record import Evidence, ReplayRecord
 from harness.replay.evidence import NOT_VIOLATED, Machines, show
 from harness.replay.replay import UNSEEN
 from harness.solve.decide import decide, smallest
-from harness.solve.obligation import END, IMAGE, OUTSIDE, Obligation, Verdict, Witness
+from harness.solve.obligation import END, IMAGE, NOTHING, OUTSIDE, Obligation, Verdict, Witness
 from proofs.subject import Subject as Claims
 from tests.replay.conftest import GIB, MIB, Subject, given
 
@@ -70,6 +70,8 @@ FAR = 600 * GIB  # not mapped: a shutdown
         (("gdtr_limit",), FAR, Evidence.NOT_REPLAYABLE),
         (("rflags",), 16 * MIB, Evidence.NOT_REPLAYABLE),  # some flags are undefined: not compared
         (("no such register",), 16 * MIB, Evidence.NOT_REPLAYABLE),
+        ((NOTHING,), 16 * MIB, Evidence.NOT_REPLAYABLE),
+        ((NOTHING,), FAR, Evidence.NOT_REPLAYABLE),
     ],
 )
 def test_what_is_violated_must_be_seen(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.record import (
+    AnotherRecord,
     ClaimRecord,
     EventRecord,
     Evidence,
@@ -148,6 +149,19 @@ def witness(**changes: Any) -> WitnessRecord:
         "replay": replay(),
     }
     return WitnessRecord(**(fields | changes))
+
+
+def another() -> WitnessRecord:
+    """A witness that QEMU cannot show, and the input that was replayed in its place."""
+    return witness(replay=replay(reason="by another input"), another=instead())
+
+
+def instead() -> AnotherRecord:
+    return AnotherRecord(
+        why="what follows depends on page tables that the host has made",
+        inputs={"base": "0x200000", "cr3_at_hand_over": "0xd0100080"},
+        violated=("no input ends with: #PF",),
+    )
 
 
 def safe_set(**changes: Any) -> SafeSetRecord:

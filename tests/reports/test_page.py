@@ -14,8 +14,10 @@ from pydantic import BaseModel
 from harness.record import ClaimRecord, Evidence
 from reports.html import compare, render_page, write_page
 from tests.reports.factory import (
+    another,
     broken,
     host_broken,
+    instead,
     no_samples,
     not_replayed,
     proved,
@@ -97,6 +99,7 @@ MANY: list[ClaimRecord] = [
     refuted(claim="hand_off", finding="MKRFC-4", safe_set=safe_set()),
     refuted(claim="paths", safe_set=safe_set(exact=False, unknown=("kernel_size = 0x7",))),
     refuted(claim="image_identity_map", finding="MKRFC-1", witness=witness(replay=not_replayed())),
+    refuted("la57_posted", "no_fault", finding="LA57-4", witness=another()),
     broken(),
     host_broken(),
 ]
@@ -154,7 +157,14 @@ def hostile(value: Any) -> Any:
 NESTED = {
     key
     for model in (
-        *(witness(), samples(), replay(), *proved().obligations, *witness().path),
+        *(
+            another(),
+            instead(),
+            samples(),
+            replay(),
+            *proved().obligations,
+            *another().path,
+        ),
         *(safe_set(), *safe_set().outside),
     )
     for key in type(model).model_fields
@@ -163,7 +173,8 @@ NESTED = {
 
 def test_no_string_of_a_record_becomes_markup() -> None:
     contradicted = samples(contradictions=(DIFFERS,))
-    for record in (refuted(samples=contradicted, safe_set=safe_set()), proved()):
+    finding = refuted(samples=contradicted, safe_set=safe_set(), witness=another())
+    for record in (finding, proved()):
         record = ClaimRecord.model_validate(hostile(record.model_dump()))
         plain = Page(render_page([refuted(safe_set=safe_set())]))
         page = Page(render_page([record]))

@@ -115,3 +115,8 @@ def only(result: Run, kind: EndKind) -> PathEnd:
     """The one end of this kind."""
     (end,) = result.ends_of(kind)
     return end
+
+
+def begin(code: str) -> str:
+    """The code at the entry; it may use the number TABLE, and halts at its end."""
+    return f"#define TABLE {TABLE:#x}\nbegin: {code}" + ("" if "hlt" in code else "; hlt")

@@ -22,6 +22,7 @@ from tests.x86.promised import (
     TO_32,
     TO_64,
     USUAL,
+    begin,
     ended,
     only,
     run,
@@ -44,7 +45,7 @@ from tests.x86.promised import (
 def test_what_is_promised_to_be_mapped_can_be_used(
     code: str, base: int | None, tmp_path: Path
 ) -> None:
-    assert ended(run(tmp_path, _in(code), base=base)) == {"PARKED"}
+    assert ended(run(tmp_path, begin(code), base=base)) == {"PARKED"}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_what_is_promised_to_be_mapped_can_be_used(
 )
 def test_what_is_not_promised_may_not_be_mapped(code: str, tmp_path: Path) -> None:
     """Where the address is symbolic it may lie in another part that is promised by chance."""
-    kinds = ended(run(tmp_path, _in(code), data="image_end:"))
+    kinds = ended(run(tmp_path, begin(code), data="image_end:"))
     assert "UNPROMISED" in kinds and kinds <= {"UNPROMISED", "PARKED", "TABLE_IN_USE"}
 
 
@@ -93,7 +94,7 @@ def test_a_store_that_the_promise_does_not_spare_may_change_tables(tmp_path: Pat
 def test_what_the_contract_does_not_name_is_not_promised(
     contract: str, code: str, tmp_path: Path
 ) -> None:
-    assert "UNPROMISED" in ended(run(tmp_path, _in(code), contract))
+    assert "UNPROMISED" in ended(run(tmp_path, begin(code), contract))
 
 
 def test_a_range_does_not_wrap_around(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_range_does_not_wrap_around(tmp_path: Path) -> None:
 
 def again(between: str = "", before: str = "", after: str = "") -> str:
     """Through code without paging, back to the tables of the entry: CR3 crosses in R11."""
-    return _in(f"{before}\n{TO_32}{PAGING_OFF}{between}\n{PAGING_ON}{TO_64}{after}\nhlt")
+    return begin(f"{before}\n{TO_32}{PAGING_OFF}{between}\n{PAGING_ON}{TO_64}{after}\nhlt")
 
 
 def test_the_tables_of_the_entry_may_be_left_and_taken_again(tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def mapped(
 ) -> set[str]:
     """The ends of code that takes the tables of [map]. The host's word for CR4 may have the bits
     `may`."""
-    code = _in(f"{before}\n{TO_32}{PAGING_OFF}{load}{PAGING_ON}{TO_64}{after}\nhlt")
+    code = begin(f"{before}\n{TO_32}{PAGING_OFF}{load}{PAGING_ON}{TO_64}{after}\nhlt")
     contract = ENTRY + SCRATCH + AREA + MAP.format(may=may)
     return ended(run(tmp_path, code, contract, data, base))
 
@@ -272,126 +273,7 @@ def test_a_store_anywhere_but_in_the_image_may_change_the_hosts_map(tmp_path: Pa
     assert mapped(tmp_path, after="movl $1, scratch(%rip)") == {"PARKED"}
 
 
-# --- tables of the code's own that lead to those of the entry
-
-MAKE = """
-    movq %cr4, %rax; testl $CR4_LA57, %eax; jz 2f; hlt
-2:  movq %cr3, %rax
-    movq $0x000ffffffffff000, %rcx; andq %rcx, %rax; {change}; {where}
-"""
-TAKE = """
-    movl ${root}, %eax; movl %eax, %cr3
-    movl %cr4, %eax; orl $CR4_LA57, %eax; movl %eax, %cr4
-"""
-
-
-def derived(
-    tmp_path: Path,
-    change: str = "orq $3, %rax",
-    where: str = "movq %rax, TABLE",
-    between: str = "",
-    after: str = "",
-    root: str = "TABLE",
-    base: int | None = BASE,
-) -> set[str]:
-    """The ends of a switch to 5 levels, but those of CPUs that have only 4."""
-    make, take = MAKE.format(change=change, where=where), TAKE.format(root=root)
-    code = _in(f"{make}{TO_32}{PAGING_OFF}{between}\n{take}{PAGING_ON}{TO_64}{after}\nhlt")
-    result = run(tmp_path, code, base=base)
-    (four,) = (end for end in result.ends if end.detail.startswith("#GP: CR4"))
-    assert not Prover(result.hypotheses).possible(four.path, result.features.five_level)
-    return {end.kind.name for end in result.ends if end is not four}
-
-
-@pytest.mark.parametrize("base", [BASE, None])
-def test_an_entry_that_leads_to_the_hosts_tables_keeps_the_promise(
-    base: int | None, tmp_path: Path
-) -> None:
-    after = "movl %eax, scratch(%rip); pushq %rax; movb (%rsi), %al"
-    # RSP and RSI have lost their upper halves.
-    assert derived(tmp_path, after="movl %eax, scratch(%rip)", base=base) == {"PARKED"}
-    assert "UNPROMISED" in derived(tmp_path, after=after, base=base)
-
-
-@pytest.mark.parametrize(
-    ("change", "kinds"),
-    [
-        ("orq $0x83, %rax", {"SHUTDOWN"}),
-        ("orq $2, %rax", {"SHUTDOWN"}),
-        ("andq $0, %rax", {"SHUTDOWN"}),
-        ("addq $0x1003, %rax", {"UNPROMISED"}),
-        ("movl $0x12345003, %eax", {"UNPROMISED"}),
-    ],
-)
-def test_an_entry_that_leads_elsewhere_does_not(
-    change: str, kinds: set[str], tmp_path: Path
-) -> None:
-    found = derived(tmp_path, change) - {"PARKED"}  # with 5 levels at the entry it parks
-    assert found >= kinds and found <= {"UNPROMISED", "SHUTDOWN"}
-
-
-def test_an_entry_without_rights_does_not(tmp_path: Path) -> None:
-    """It is read-only: no matter to supervisors while CR0.WP is 0, and else a fault."""
-    found = derived(tmp_path, "orq $1, %rax", after="movl %eax, scratch(%rip)")
-    assert found == {"PARKED", "UNPROMISED"}
-
-
-def test_flags_of_cr3_in_an_entry_may_be_reserved_or_mean_other_things(tmp_path: Path) -> None:
-    """CR3's flags are open at the entry; as bits 3, 4 and 7 of an entry, only PS matters."""
-    make = MAKE.replace("andq %rcx, %rax; ", "")
-    code = _in(
-        f"{make.format(change='orq $3, %rax', where='movq %rax, TABLE')}{TO_32}{PAGING_OFF}"
-        f"{TAKE.format(root='TABLE')}{PAGING_ON}{TO_64}hlt"
-    )
-    details = {end.detail for end in run(tmp_path, code).ends_of(EndKind.SHUTDOWN)}
-    assert any("PML5E of the code's own" in detail for detail in details)
-
-
-@pytest.mark.parametrize(
-    "where",
-    [
-        "movq %rax, TABLE + 8",  # another entry
-        "movl %eax, TABLE",  # half of it
-        "movq %rax, TABLE; movb $0, TABLE",
-    ],
-)
-def test_an_entry_that_is_not_written_as_a_whole_does_not(where: str, tmp_path: Path) -> None:
-    result = run(
-        tmp_path,
-        _in(
-            f"{MAKE.format(change='orq $3, %rax', where=where)}{TO_32}{PAGING_OFF}"
-            f"{TAKE.format(root='TABLE')}{PAGING_ON}{TO_64}hlt"
-        ),
-    )
-    assert ended(result) - {"PARKED"} != set()
-    assert all(len(end.trace) < 10 for end in result.ends_of(EndKind.PARKED))  # 5 levels before
-
-
-def test_the_entry_may_lie_in_the_image(tmp_path: Path) -> None:
-    """At one base: at many, it is not known to lie at one place."""
-    contract = USUAL.replace(
-        'start = "scratch"\nend = "scratch_end"', 'start = "root"\nsize = 4096'
-    )
-    make = MAKE.format(change="orq $3, %rax", where="movq %rax, root(%rip)")
-    code = f"{make}{TO_32}{PAGING_OFF}{TAKE.format(root='pa_root')}{PAGING_ON}{TO_64}hlt"
-    data = ".balign 4096\nroot: .skip 4096"
-    for base, kinds in (
-        (BASE, {"PARKED", "SHUTDOWN"}),
-        (None, {"PARKED", "SHUTDOWN", "UNPROMISED"}),
-    ):
-        assert ended(run(tmp_path, _in(code), contract, data, base)) == kinds
-
-
-def test_a_store_to_an_entry_in_use_ends(tmp_path: Path) -> None:
-    assert "TABLE_IN_USE" in derived(tmp_path, after="movl $0, TABLE")
-    assert "TABLE_IN_USE" not in derived(tmp_path, after="movl $0, TABLE + 8")
-
-
-def test_a_push_without_paging_may_hit_the_new_table(tmp_path: Path) -> None:
-    """ESP is the lower half of RSP: the stack is not where it was."""
-    assert "TABLE_IN_USE" in derived(tmp_path, between="pushl %eax")
-    inside = "movl $pa_scratch_end, %esp; pushl %eax"
-    assert "TABLE_IN_USE" not in derived(tmp_path, between=inside)
+# --- the GDT
 
 
 @pytest.mark.parametrize(
@@ -404,12 +286,9 @@ def test_a_push_without_paging_may_hit_the_new_table(tmp_path: Path) -> None:
 def test_a_store_between_lgdt_and_its_use_is_seen(
     value: str, kind: EndKind, detail: str, tmp_path: Path
 ) -> None:
-    code = _in(TO_32.replace("ljmpl", f"movl {value}, gdt + 12(%rip); ljmpl") + "hlt")
+    code = begin(TO_32.replace("ljmpl", f"movl {value}, gdt + 12(%rip); ljmpl") + "hlt")
     for end in run(tmp_path, code).ends[:1]:
         assert end.kind is kind and detail in end.detail
-
-
-# --- the upper half of GDTR
 
 
 def test_a_gdt_below_4_gib_outlives_legacy_mode(tmp_path: Path) -> None:
@@ -432,13 +311,9 @@ def test_the_upper_half_of_gdtr_may_be_lost_in_legacy_mode(tmp_path: Path) -> No
     reload = "lgdt pa_gdt_pointer\n"
     outcomes = {}
     for between in ("", reload):
-        code = _in(f"{make}{to_32}{PAGING_OFF}{between}{PAGING_ON}{TO_64}hlt")
+        code = begin(f"{make}{to_32}{PAGING_OFF}{between}{PAGING_ON}{TO_64}hlt")
         result = run(tmp_path, code, USUAL + area)
         outcomes[between] = {end.kind.name for end in result.ends}
         details = {end.detail for end in result.ends_of(EndKind.SHUTDOWN)}
         assert all("GDTR.base" in detail for detail in details)  # none, with the reload
     assert outcomes == {"": {"SHUTDOWN", "PARKED"}, reload: {"PARKED"}}
-
-
-def _in(code: str) -> str:
-    return f"#define TABLE {TABLE:#x}\nbegin: {code}" + ("" if "hlt" in code else "; hlt")

@@ -60,7 +60,11 @@ def test_a_memory_operand_without_registers_is_absolute(bits: int, text: str) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "length"), [("movl 0x10(%rip), %eax", 6), ("leaq 0x10(%rip), %rax", 7)]
+    ("text", "length"),
+    [
+        *(("movb 0x10(%rip), %al", 6), ("movw 0x10(%rip), %ax", 7), ("movl 0x10(%rip), %eax", 6)),
+        *(("movq 0x10(%rip), %rax", 7), ("leaq 0x10(%rip), %rax", 7)),
+    ],
 )
 def test_a_rip_relative_source_is_relative_to_the_image(text: str, length: int) -> None:
     assert (True, AT + length + 0x10) in {
@@ -69,11 +73,25 @@ def test_a_rip_relative_source_is_relative_to_the_image(text: str, length: int) 
 
 
 @pytest.mark.parametrize(
-    ("text", "length"), [("movl %eax, 0x10(%rip)", 6), ("movl $7, 0x10(%rip)", 10)]
+    ("text", "length"),
+    [
+        *(("movl %eax, 0x10(%rip)", 6), ("movl $7, 0x10(%rip)", 10)),
+        *(("movb $7, 0x10(%rip)", 7), ("movw $7, 0x10(%rip)", 9)),
+    ],
 )
 def test_a_rip_relative_target_is_relative_to_the_image(text: str, length: int) -> None:
     assert (True, AT + length + 0x10) in {
         (node.relative, node.offset) for node in places(lifted(64, text))
+    }
+
+
+@pytest.mark.parametrize("size", ["b", "w", "l", "q"])
+def test_a_place_before_the_image_is_relative_to_it_too(size: str) -> None:
+    (instruction,) = assembled(64, f"inc{size} -0x1000(%rip)")
+    found = lift(instruction, AT, 64)
+    target = (AT + len(instruction) - 0x1000) % (1 << 64)
+    assert {(node.relative, node.offset) for node in places(found) if node.space == "ram"} == {
+        (True, target)
     }
 
 

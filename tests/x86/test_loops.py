@@ -10,8 +10,10 @@ import pytest
 import z3
 
 from harness.x86 import engine
+from harness.x86.execute import execute
 from harness.x86.run import EndKind, PathEnd
 from harness.x86.terms import const, variables
+from tests.x86 import promised
 from tests.x86.small import only_end, refusal, run
 from tests.x86.values import Chosen, value_of
 
@@ -152,6 +154,22 @@ def test_rep_stos_does_what_single_ones_do(
         finish(tmp_path, f"{start} {singly}", bits),
         0x8000,
     )
+
+
+@pytest.mark.parametrize("store", ["stosb", "stosw", "stosl", "stosq"])
+def test_rep_stos_fills_an_image_that_lies_anywhere(store: str, tmp_path: Path) -> None:
+    """The base has up to 47 bits, so that addresses are no sums of base and offset by shape."""
+    start = "leaq scratch(%rip), %rdi; movl $5, %ecx; movabs $0x1122334455667788, %rax; cld;"
+    base, found = 0x7FFF_FFF0_0000, []
+    values = Chosen(sipi_vector=base >> 12)
+    for fill in (f"rep {store}", f"{store}; " * 5):
+        contract, image = promised.load(tmp_path, f"{start} {fill}; hlt")
+        end = promised.only(execute(contract, image), EndKind.PARKED)
+        scratch = base + image.symbols["scratch"]
+        words = (end.memory.read(const(scratch + at), 8) for at in range(0, 64, 8))
+        content = [value_of(word, values) for word in words]
+        found.append((content, value_of(end.state.registers["rdi"], values) - scratch))
+    assert found[0] == found[1]
 
 
 def test_a_second_longer_fill_is_seen_beyond_the_first(tmp_path: Path) -> None:

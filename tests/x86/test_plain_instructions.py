@@ -70,7 +70,11 @@ def forms(bits: int) -> list[str]:
         found += [f"pushq {memory}", "pushq $-5", "pushq %r9", "popq %rbx", "ret", "jmp *%rdx"]
         found += [
             "leaq 5(%rip), %rbx",
-            "movl 5(%rip), %ebx",
+            *("movb 5(%rip), %cl", "movw 5(%rip), %cx", "movl 5(%rip), %ebx", "movq 5(%rip), %rbx"),
+            *("movzbl 5(%rip), %ecx", "movswl 5(%rip), %ecx", "testb $1, 0x25(%rip)"),
+            *("movb %cl, -0x80(%rip)", "movw %cx, 0x25(%rip)", "movb $7, 0x25(%rip)"),
+            *("movw $0x1234, 0x25(%rip)", "addb %cl, 0x25(%rip)", "incw 0x25(%rip)"),
+            *("cmpw $5, -0x80(%rip)", "setz 0x25(%rip)"),
             "call *%rdx",
             "pushw %dx",
             "xorl %edx, %edx",

@@ -28,9 +28,10 @@ from tests.x86.promised import (
     run,
 )
 from tests.x86.test_copies import MAKE, code
+from tests.x86.test_derived_tables import MAKE as MAKE_TABLE
+from tests.x86.test_derived_tables import TAKE
 from tests.x86.test_entries import AGAIN, GO_ON, KEPT, ONE
-from tests.x86.test_host_tables import LOAD_EFER, MAP, MAP_DATA, TAKE
-from tests.x86.test_host_tables import MAKE as MAKE_TABLE
+from tests.x86.test_host_tables import LOAD_EFER, MAP, MAP_DATA
 from trampoline.contract import ContractError
 from trampoline.image import ImageError
 
