@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process of the hand-off protocol: what one CPU does to shared memory, in program order.
+"""A process: what one CPU does to memory that it shares with others, in program order.
 
 A process is a graph of locations. Each holds one action; the edges say where the process goes on,
 and may depend on what the action read. Where several edges apply, any of them may be taken: what
 decides (an input, a feature of the CPU, a time-out) is not part of the protocol.
 
-The words are "status", "kernel", "boot_params" (the mailbox) and "tables" (all page tables and
-every other part of the image that a start rewrites, as one word). "owner" is a variable of the host
-alone, one for each area: 0, or the "offer" of the CPU that was kicked last.
+In the hand-off protocol the words are "status", "kernel", "boot_params" (the mailbox) and "tables"
+(all page tables and every other part of the image that a start rewrites, as one word). "owner" is a
+variable of the host alone, one for each area: 0, or the "offer" of the CPU that was kicked last.
+Of CPUs that are started in one image at once (`models.at_once`) they are "lock" and "image".
 """
 
 from __future__ import annotations

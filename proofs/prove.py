@@ -16,7 +16,6 @@ from harness.record import (
     ClaimRecord,
     Evidence,
     ObligationRecord,
-    SafeSetRecord,
     SamplesRecord,
     WitnessRecord,
 )
@@ -50,9 +49,9 @@ class Court:
     ) -> None:
         self.subject = subject
         self._machines = machines
-        self._progress = progress
+        self.progress = progress
         self._safe_sets = safe_sets
-        self._predictor = Predictor(subject.contract, subject.image, subject.run)
+        self.predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
         self._decided: dict[tuple[int, ...], tuple[Obligation, Result]] = {}
         self._satisfied = Satisfied()
@@ -73,7 +72,7 @@ class Court:
         started = time.perf_counter()
         results = []
         for obligation in obligations:
-            self._progress(f"{claim}: {obligation.name}")
+            self.progress(f"{claim}: {obligation.name}")
             results.append(self._decide(obligation))
         gaps = (*self.subject.gaps, *gaps)
         verdicts = [result.verdict for result in results]
@@ -83,7 +82,7 @@ class Court:
         witness, samples, safe = None, None, None
         if verdict is Verdict.REFUTED:
             judged = list(zip(obligations, results, strict=True))
-            shown = smallest(judged, self._defaults, self._preferred, self._predictor)
+            shown = smallest(judged, self.defaults, self._preferred, self.predictor)
             assert shown is not None  # a refuted obligation has a witness
             obligation, result = shown
             results = [result, *(r for r in results if r.obligation != result.obligation)]
@@ -91,21 +90,33 @@ class Court:
             refuted = [o for o, r in judged if r.verdict is Verdict.REFUTED]
             witness = self._witness(claim, obligation, result.witness, refuted)
             if self._safe_sets:
-                self._progress(f"{claim}: for which inputs does it hold?")
-                safe = describe(self.subject, obligations, self._defaults)
+                self.progress(f"{claim}: for which inputs does it hold?")
+                safe = describe(self.subject, obligations, self.defaults)
         elif verdict is Verdict.PROVED:
             samples = self.samples
-        return self._record(
-            claim, sentence, verdict, obligations, results, gaps, witness, samples, safe,
+        reasons = {
+            Verdict.UNSUPPORTED: list(gaps),
+            Verdict.INCOMPLETE: [self.subject.run.lost],
+        }.get(verdict, [f"{r.obligation}: {r.reason}" for r in results if r.verdict is verdict][:1])
+        return self.record(
+            claim,
+            sentence,
+            verdict,
+            "" if verdict is Verdict.PROVED else "; ".join(reasons),
             time.perf_counter() - started,
-        )  # fmt: skip
+            promises=tuple(promise for o in obligations for promise in o.promises),
+            obligations=tuple(map(recorded, results)),
+            witness=witness,
+            samples=samples,
+            safe_set=safe,
+        )
 
     def _decide(self, obligation: Obligation) -> Result:
         """Decide an obligation, once even if several claims have it."""
         terms = (*obligation.hypotheses, *obligation.goals.values())
         key = tuple(term.get_id() for term in terms)  # unique while they live: kept beside
         if key not in self._decided:
-            result = decide(obligation, self._predictor, self._satisfied)
+            result = decide(obligation, self.predictor, self._satisfied)
             self._decided[key] = (obligation, result)
         return self._decided[key][1]
 
@@ -118,12 +129,12 @@ class Court:
     @cached_property
     def samples(self) -> SamplesRecord:
         """Inputs replayed in QEMU beside the proofs."""
-        self._progress("replaying samples in QEMU")
+        self.progress("replaying samples in QEMU")
         subject = self.subject
-        return sample(subject.contract, self._predictor, self._machines, subject.run, self._bases)
+        return sample(subject.contract, self.predictor, self._machines, subject.run, self._bases)
 
     @cached_property
-    def _defaults(self) -> dict[str, int]:
+    def defaults(self) -> dict[str, int]:
         """What a witness keeps where it can: an everyday input on the machine that replays it.
 
         What the host chooses comes first, as that may be moved first.
@@ -159,15 +170,15 @@ class Court:
         self, claim: str, obligation: Obligation, witness: Witness, refuted: list[Obligation]
     ) -> WitnessRecord:
         """The witness for people, and its replay, or that of another one."""
-        self._progress(f"{claim}: replaying the witness in QEMU")
-        predictor = self._from_any_registers if obligation.any_registers else self._predictor
+        self.progress(f"{claim}: replaying the witness in QEMU")
+        predictor = self._from_any_registers if obligation.any_registers else self.predictor
         replay = show(self.subject.contract, predictor, self._machines, obligation, witness)
         another = None
         if replay.evidence is Evidence.NOT_REPLAYABLE:
-            self._progress(f"{claim}: another input that QEMU can show?")
+            self.progress(f"{claim}: another input that QEMU can show?")
             alike = [o for o in refuted if o.any_registers is obligation.any_registers]
             found = show_another(
-                predictor, self._machines, self._steady, alike, self._defaults, self._preferred
+                predictor, self._machines, self._steady, alike, self.defaults, self._preferred
             )
             if found is not None:
                 inputs = self._inputs(found[0])
@@ -190,7 +201,7 @@ class Court:
         shown = {
             name: value
             for name, value in witness.values.items()
-            if name in HOST_CHOOSES or value != self._defaults.get(name, 0)
+            if name in HOST_CHOOSES or value != self.defaults.get(name, 0)
         }
         shown.pop(VECTOR, None)
         return {
@@ -199,51 +210,48 @@ class Court:
             **{f"byte at {a:#x}": f"{b:#x}" for a, b in sorted(witness.entry_bytes.items())},
         }
 
-    def _record(
+    def record(
         self,
         claim: str,
         sentence: str,
-        verdict: Verdict,
-        obligations: tuple[Obligation, ...],
-        results: list[Result],
-        gaps: tuple[str, ...],
-        witness: WitnessRecord | None,
-        samples: SamplesRecord | None,
-        safe: SafeSetRecord | None,
+        verdict: str,
+        reason: str,
         seconds: float,
+        promises: tuple[str, ...] = (),
+        **fields: object,
     ) -> ClaimRecord:
+        """The record of a claim. `promises`: what it takes for granted beyond what the run does;
+        `fields`: more of the record's."""
         subject = self.subject
         want = golden(subject.contract, claim)
-        contradicted = samples is not None and bool(samples.contradictions)
-        shown = witness.replay.evidence if witness is not None else None
-        promises = dict.fromkeys(promise for o in obligations for promise in o.promises)
-        reasons = {
-            Verdict.UNSUPPORTED: list(gaps),
-            Verdict.INCOMPLETE: [subject.run.lost],
-        }.get(verdict, [f"{r.obligation}: {r.reason}" for r in results if r.verdict is verdict][:1])
-        return ClaimRecord(
-            trampoline=subject.run.name,
-            summary=subject.contract.summary,
-            claim=claim,
-            sentence=" ".join(sentence.split()),
-            verdict=verdict,
-            expected=want.expected,
-            finding=want.finding,
-            title=want.title,
-            as_expected=want.met(verdict, shown) and not contradicted,
-            reason="" if verdict is Verdict.PROVED else "; ".join(reasons),
-            seconds=seconds,
-            assumptions=(*(sentence for sentence, _ in subject.run.assumptions), *promises),
-            obligations=tuple(map(recorded, results)),
-            witness=witness,
-            samples=samples,
-            safe_set=safe,
-            bases=(f"{self._bases[0]:#x}", f"{self._bases[1]:#x}"),
-            paths=tuple(
+        promised = dict.fromkeys(promises)
+        said: dict[str, object] = {
+            "trampoline": subject.run.name,
+            "summary": subject.contract.summary,
+            "claim": claim,
+            "sentence": " ".join(sentence.split()),
+            "verdict": verdict,
+            "expected": want.expected,
+            "finding": want.finding,
+            "title": want.title,
+            "as_expected": False,
+            "reason": reason,
+            "seconds": seconds,
+            "assumptions": (*(sentence for sentence, _ in subject.run.assumptions), *promised),
+            "obligations": (),
+            "witness": None,
+            "samples": None,
+            "bases": (f"{self._bases[0]:#x}", f"{self._bases[1]:#x}"),
+            "paths": tuple(
                 end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends
             ),
-            not_reached=not_reached(subject.image, subject.run.covered),
-        )
+            "not_reached": not_reached(subject.image, subject.run.covered),
+        }
+        record = ClaimRecord.model_validate(said | fields)
+        shown = record.replay.evidence if record.replay is not None else None
+        contradicted = record.samples is not None and bool(record.samples.contradictions)
+        met = want.met(verdict, shown) and not contradicted
+        return record.model_copy(update={"as_expected": met})
 
 
 class Prove:

@@ -22,12 +22,10 @@ from models.linux_entry import HandOff, conditions, in_64_bit_mode
 from models.modes import Mode
 from models.paging import Access as Kind
 from trampoline.contract import Contract
-from trampoline.image import LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
+from trampoline.image import STATUS_WORD_SIZE, Image
 from trampoline.sections import Area, Status
 
 ACCESSED_AND_DIRTY = 0x60
-PATCH = 4
-"""Bytes of an operand that code writes."""
 OFFSET = z3.BitVec("offset", 64)
 """A byte of a range, counted from its start."""
 SIZE = z3.BitVec("kernel_size", 64)
@@ -224,18 +222,6 @@ class Subject:
             lift(data[at : at + MAX_LENGTH], at, Mode[mode].bits).mnemonic == mnemonic
             for at, mode in end.trace
         )
-
-    def is_patched(self, offset: int) -> bool:
-        """An operand that the code writes belongs to the instruction at this offset."""
-        operands = (self.image.symbols[patched.symbol] for patched in self.contract.patched)
-        return any(0 < operand - offset < MAX_LENGTH - PATCH for operand in operands)
-
-    def is_lock(self, end: PathEnd, access: Access) -> bool:
-        """It is an access to all of the word of the contract's lock."""
-        lock, offset = self.contract.lock, end.memory.base.offset_of(access.linear)
-        if lock is None or offset is None:
-            return False
-        return offset == self.image.symbols[lock.word] and access.size == LOCK_WORD_SIZE
 
     def lies_in(self, access: Access, parts: list[range]) -> z3.BoolRef:
         """Every byte of the access lies in one of these parts of the image."""

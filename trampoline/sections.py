@@ -225,8 +225,8 @@ class Patched(Section):
 
 
 class Lock(Section):
-    """`[lock]`: a 4-byte spin lock, held while bit 0 is 1. A CPU takes it by a locked bit test and
-    set; the kernel that it hands over to gives it back when it runs on tables of its own."""
+    """`[lock]`: a 4-byte spin lock, which CPUs wait for. The kernel that one hands over to stores 0
+    there when it runs on tables of its own; nobody else writes it."""
 
     word: Symbol = Field(description="the symbol of the lock's 4-byte word")
 

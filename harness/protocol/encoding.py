@@ -9,17 +9,18 @@ exclude it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 import z3
 
 from models import protocol, protocol_steps
 from models.memory_order import Slot
-from models.process import Kind, Process
+from models.process import Kind, Location, Process
 from models.protocol import Cpu, Pair, Shared, Step
 from models.protocol_claims import LIMITS, Claim
 
+DRAINS = (Kind.FENCE, Kind.EXCHANGE, Kind.COMPARE_EXCHANGE)
 _CPU_BOOLS = ("kicked", "mine", "started", "committed", "turned_away", "jumped", "undisturbed")
 _SHARED_BOOLS = ("shows",)
 
@@ -47,13 +48,18 @@ def capacity(process: Process) -> int:
     Twice that if the process does not begin by draining: stores of an earlier start may be left.
     NoLongestRun if there is none.
     """
-    drains = (Kind.FENCE, Kind.EXCHANGE, Kind.COMPARE_EXCHANGE)
+    stores = longest_run(process, lambda one: one.kind is Kind.STORE and one.word in protocol.WORDS)
+    first_drains = process.name == "host" or process.locations[0].kind in DRAINS
+    return stores if first_drains else 2 * stores
+
+
+def longest_run(process: Process, stores: Callable[[Location], bool]) -> int:
+    """The most locations that store on a way on which nothing drains the buffer. NoLongestRun."""
 
     def longest(number: int, on_way: tuple[int, ...]) -> int:
         location = process.locations[number]
-        if location.kind in drains:
+        if location.kind in DRAINS:
             return 0
-        counts = int(location.kind is Kind.STORE and location.word in protocol.WORDS)
         if number in on_way:
             loop = on_way[on_way.index(number) :]
             if any(process.locations[n].kind is Kind.STORE for n in loop):
@@ -62,11 +68,10 @@ def capacity(process: Process) -> int:
         targets = [edge.target for edge in location.edges]
         if location.kind is Kind.RETURN:
             targets = [0]
-        return counts + max((longest(n, (*on_way, number)) for n in targets), default=0)
+        onward = max((longest(n, (*on_way, number)) for n in targets), default=0)
+        return int(stores(location)) + onward
 
-    stores = max(longest(number, ()) for number in range(len(process.locations)))
-    first_drains = process.name == "host" or process.locations[0].kind in drains
-    return stores if first_drains else 2 * stores
+    return max(longest(number, ()) for number in range(len(process.locations)))
 
 
 def variables(pair: Pair, suffix: str = "") -> tuple[Shared, Cpu]:

@@ -15,6 +15,7 @@ GENERAL = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15".split(
 """In the order of QEMU's target description (i386-64bit.xml); RIP comes next. 8 bytes each."""
 _THREAD = re.compile(rb"thread:p[0-9a-f]+\.([0-9a-f]+);")
 _CS, _CR0 = 17 * 8 + 4, 17 * 8 + 7 * 4 + 3 * 8  # behind RIP, EFLAGS, six selectors, three bases
+_PART = 0x400  # bytes of memory in one packet; QEMU takes 4096 characters
 ANSWER_TIMEOUT = 5.0  # seconds
 INTERRUPT = b"\x03"
 HARDWARE = "1"  # breakpoint type: no byte of memory is changed
@@ -100,6 +101,13 @@ class Debugger:
         """Set RFLAGS of a stopped CPU, 32 bits, in any mode."""
         self._select(cpu)
         self._expect(f"P{len(GENERAL) + 1:x}={value.to_bytes(4, 'little').hex()}")
+
+    def write_memory(self, cpu: int, address: int, data: bytes) -> None:
+        """Write as this stopped CPU addresses memory. Code may change: QEMU translates it anew."""
+        self._select(cpu)
+        for start in range(0, len(data), _PART):
+            part = data[start : start + _PART]
+            self._expect(f"M{address + start:x},{len(part):x}:{part.hex()}")
 
     def _select(self, cpu: int) -> None:
         if cpu != self._selected:

@@ -8,9 +8,9 @@ and on CPU 0, as host, the very object that is proved.
      | file.py                 | build.py
      v                         v
     plan.py: what the         machine.py: CPU 0 sets up and loads, then stands before its first
-     | events leave open       | attempt. `run(cpu)`: on to the CPU's next location, where a
-     v                         | breakpoint is. INIT and SIPI: through CPU 0's local APIC, when
-    replay.py --- follow.py ---+ the schedule says so.
+     | events leave open       | attempt. stepper.py: `run(cpu)`: on to the CPU's next location,
+     v                         | where a breakpoint is. INIT and SIPI: through CPU 0's local APIC,
+    replay.py --- follow.py ---+ when the schedule says so.
                    | one event, then agree.py: is the machine in the explorer's state?
     walk.py -------+ events are drawn; what comes of them is seen on the machine
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from harness.protocol.explored import State
 from harness.protocol.history import Event
-from harness.schedule.machine import Lost, Machine
+from harness.schedule.machine import Machine
+from harness.schedule.stepper import Lost
 
 _EVENTS_MAX = 20
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from harness.protocol.explored import KERNEL, OUTSIDE, State
 from harness.protocol.history import Event
-from harness.schedule.machine import BOOT_PARAMS, KERNELS, PAGE, Machine
+from harness.schedule.machine import BOOT_PARAMS, KERNELS, Machine
+from harness.schedule.stepper import PAGE
 from harness.schedule.subject import BASE
 from models.process import Kind, Location
 

@@ -16,7 +16,7 @@ from harness.qemu.firmware import AssemblerMissing
 from harness.qemu.protocol import HERE
 from trampoline.host_object import HOST_FOLDER, HostObject
 
-SOURCES = ("entry.S", "payload.S", "guest.c")
+SOURCES = ("entry.S", "wires.S", "payload.S", "guest.c")
 FOLDER = Path(__file__).parent / "guest"
 LINKED_AT = 0x100_0000
 """The guest's physical address, 16 MiB. Host code may be linked below 2 GiB only: it is not PIC."""

@@ -17,7 +17,8 @@ from harness.protocol.explored import Cpu, State
 from harness.protocol.history import Event
 from harness.qemu.debugger import DebuggerError
 from harness.schedule.agree import Agreement, Mail, Seen, usual_mail
-from harness.schedule.machine import TARGETS, Lost, Machine
+from harness.schedule.machine import Machine
+from harness.schedule.stepper import TARGETS, Lost
 from harness.schedule.subject import BASE
 from models.process import Kind
 from models.protocol import Pair

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A machine of three CPUs that does nothing by itself: one CPU at a time runs to its next event.
+"""The machine for a pair: CPU 0 runs the host's object, CPUs 1 and 2 the trampoline.
 
-CPU 0 runs the host's object, CPUs 1 and 2 are targets. Breakpoints stand at all instructions that
-are locations of the two processes. INIT and SIPI are sent by CPU 0's own local APIC, for real, at
-the moment that a schedule says: CPU 0 is diverted for that, and put back.
+Breakpoints stand at all instructions that are locations of the two processes.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
-from types import TracebackType
 
-from harness.qemu import firmware
-from harness.qemu.debugger import Debugger, DebuggerError
+from harness.qemu.debugger import DebuggerError
 from harness.qemu.link import Link
-from harness.qemu.protocol import P
-from harness.qemu.vm import QemuFailed, VirtualMachine, VmDead
+from harness.qemu.vm import VirtualMachine
 from harness.schedule.build import build
+from harness.schedule.stepper import HOST_CPU, PAGE, PATIENCE, TARGETS, Lost, Stepper
 from harness.schedule.subject import BASE, Subject
 from models.process import Process
 
@@ -25,30 +20,15 @@ ATTEMPTS = 8
 """Kernels that can be told apart."""
 KERNELS = 0x200_0000
 BOOT_PARAMS = 0x300_0000
-PAGE = 0x1000
-HOST_CPU = 0
-TARGETS = 2
-PATIENCE = 10.0  # seconds until a CPU that runs on counts as lost; it takes milliseconds
-ENDING = 2.0  # seconds for QEMU to end in
-BOOT_TIMEOUT = 20.0  # seconds
-ICR_INIT, ICR_SIPI = 0x4500, 0x4600  # SDM 3A 11.6.1
-REPEATS = (0xF2, 0xF3)  # prefixes of string instructions (SDM vol. 2A 2.1.1)
-PREFIXES = (*REPEATS, 0x66, 0x67, *range(0x40, 0x50))
-MAX_LENGTH = 15
-CR0_PE = 1
 
 
-class Lost(Exception):
-    """A CPU does not come to a next event: it runs on, or has shut the machine down."""
-
-
-class Machine:
+class Machine(Stepper):
     """QEMU with a guest for one subject. Use it as a context manager."""
 
     def __init__(self, subject: Subject, patience: float = PATIENCE) -> None:
         """Build the guest; QEMU is started on entry. Raises AssemblerMissing."""
+        super().__init__(BASE, patience)
         self.subject = subject
-        self._patience = patience
         self._guest = build(subject.parts.host)
         shared = subject.parts.contract.shared
         self._status = BASE + subject.parts.image.symbols[shared.status.word]
@@ -60,51 +40,12 @@ class Machine:
         symbols = self._guest.symbols
         self.left = symbols["payload_left"] - symbols["payload"]
         """Where a kernel halts, from its start on."""
-        self._vm: VirtualMachine | None = None
-        self._debugger: Debugger | None = None
-        self._known: dict[int, dict[str, int]] = {}  # registers of CPUs that stand since then
 
-    def __enter__(self) -> Machine:
-        """Start QEMU. Raises QemuMissing, QemuFailed."""
-        self.start()
-        return self
+    def _wires(self) -> int:
+        return self._guest.symbols["wires"]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End QEMU."""
-        self.stop()
-
-    def stop(self) -> None:
-        """End QEMU, if it runs."""
-        if self._vm is not None:
-            self._vm.close()
-        self._vm = self._debugger = None
-        self._known = {}
-
-    def start(self) -> None:
-        """Start QEMU, and let the host set up the area and load, up to its first attempt."""
-        lacking = (frozenset[str](),) * TARGETS
-        vm = VirtualMachine(firmware.rom(), 40, PAGE, lacking, reboot=False)
-        self._vm = vm
-        try:
-            self._enter(vm)
-        except BaseException as error:
-            self.stop()
-            if isinstance(error, (VmDead, DebuggerError, Lost)):
-                raise QemuFailed(f"the guest does not start: {error}") from error
-            raise
-
-    def _enter(self, vm: VirtualMachine) -> None:
-        link = Link(vm.own)
-        deadline = time.monotonic() + BOOT_TIMEOUT
-        while link.get("BOOTS") != 1:
-            if time.monotonic() > deadline or not vm.alive():
-                raise VmDead("CPU 0 does not run the host image")
-            time.sleep(1e-3)
+    def _enter(self, vm: VirtualMachine, link: Link) -> None:
+        """Let the host set up the area and load, up to its first attempt."""
         for address, data in self._guest.parts:
             vm.write(address, data)
         self._fill()
@@ -166,18 +107,6 @@ class Machine:
         yield BASE, self._size
         yield KERNELS, ATTEMPTS * PAGE
 
-    @property
-    def _live(self) -> VirtualMachine:
-        if self._vm is None:
-            raise RuntimeError("Machine is used outside of its `with` block")
-        return self._vm
-
-    @property
-    def _line(self) -> Debugger:
-        if self._debugger is None:
-            raise RuntimeError("Machine is used outside of its `with` block")
-        return self._debugger
-
     # From schedule to schedule.
 
     def restore(self) -> None:
@@ -193,11 +122,6 @@ class Machine:
             self.start()
             self._put_back()
 
-    def revive(self) -> None:
-        """Start QEMU, if a triple fault has ended it."""
-        if self._vm is None:
-            self.start()
-
     def _put_back(self) -> None:
         for address, data in self._saved:
             self._live.write(address, data)
@@ -205,92 +129,6 @@ class Machine:
         self._known = {HOST_CPU: self._registers}
         for number in range(TARGETS):
             self.send_init(number)
-
-    # Running it. Targets have numbers from 0 on, as in the explorer.
-
-    def run(self, cpu: int) -> int:
-        """Let a CPU (0: the host's) run on to the next location, and say where that is: its
-        linear address. The others stand. Raises Lost."""
-        if self.stands_at_string(cpu):  # one step would be one repetition
-            here = self.where(cpu)
-            self._line.breakpoint(here, wanted=False)
-            self._go(cpu)
-            self._line.breakpoint(here, wanted=True)
-        else:
-            self._go(cpu, step=True)
-            self._go(cpu)
-        return self.where(cpu)
-
-    def run_string(self, cpu: int) -> None:
-        """Let a CPU do the string instruction that it stands at, with all repetitions, and no more.
-
-        Raises Lost.
-        """
-        here = self.where(cpu)
-        code = self._live.read(here, MAX_LENGTH)
-        # The opcode, of one byte, ends it (SDM vol. 2B "REP").
-        behind = here + 1 + next(n for n, byte in enumerate(code) if byte not in PREFIXES)
-        for address, wanted in ((here, False), (behind, True)):
-            self._line.breakpoint(address, wanted=wanted)
-        self._go(cpu)
-        for address, wanted in ((here, True), (behind, False)):
-            self._line.breakpoint(address, wanted=wanted)
-
-    def stands_at_string(self, cpu: int) -> bool:
-        """Whether its next instruction is a repeated string instruction."""
-        return self._live.read(self.where(cpu), 1)[0] in REPEATS
-
-    def _go(self, cpu: int, *, step: bool = False) -> None:
-        self._known.pop(cpu, None)
-        try:
-            self._line.go_alone(cpu, step=step)
-            if not self._line.stopped(self._patience):
-                self._line.pause()
-                raise Lost(f"it runs on, and is at {self.where(cpu):#x}")
-        except DebuggerError as error:
-            shut_down = self._live.ends(ENDING)
-            self.stop()
-            raise Lost("it shuts the machine down" if shut_down else str(error)) from None
-
-    def where(self, cpu: int) -> int:
-        """The linear address of a CPU's next instruction; its code segment is flat, or real."""
-        registers = self.registers(cpu)
-        real = not registers["cr0"] & CR0_PE
-        return registers["rip"] + (registers["cs"] << 4 if real else 0)
-
-    def registers(self, cpu: int) -> dict[str, int]:
-        """Of a CPU that stands, and has taken all its INITs."""
-        if cpu not in self._known:
-            self._known[cpu] = self._line.registers(cpu)
-        return self._known[cpu]
-
-    def forget(self) -> None:
-        """Registers are asked for anew, also of CPUs that should not have moved."""
-        self._known = {}
-
-    def send_init(self, target: int) -> None:
-        """INIT to a target. It takes it when it is run next."""
-        self._send(target, ICR_INIT)
-
-    def start_target(self, target: int) -> int:
-        """SIPI to a target, which takes it, and goes on to its first location: where that is."""
-        self._send(target, ICR_SIPI | BASE >> 12)
-        self._go(target + 1)
-        return self.where(target + 1)
-
-    def _send(self, target: int, command: int) -> None:
-        symbols = self._guest.symbols
-        before = self.registers(HOST_CPU)
-        diverted = {
-            "rip": symbols["wires"],
-            "rdx": P["LOCAL_APIC"],
-            "rdi": target + 1 << 24,
-            "rsi": command,
-        }
-        self._line.write_all(HOST_CPU, before | diverted)
-        self._go(HOST_CPU)
-        self._line.write_all(HOST_CPU, before)
-        self._known[HOST_CPU] = before
 
     # Looking at it, and telling it.
 

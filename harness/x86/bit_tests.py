@@ -3,7 +3,8 @@
 
 A bit index in a register addresses a bit string of 2 GiB and more; only an index that is constant
 and lies in the word that the operand names is executed. The CPU may access less than the whole word
-(SDM 2, BT), but nothing else: it is recorded as an access to all of it.
+(SDM 2, BT), but nothing else: it is recorded as an access to all of it. Without LOCK it is a load
+and a store, between which others may write a shared word.
 """
 
 from __future__ import annotations
@@ -52,8 +53,6 @@ def bit_test(machine: Machine, instruction: Instruction) -> None:
     elif locked:
         old = machine.locked_update(linear, size, lambda word: _CHANGES[name](word, bit))
     else:
-        if machine.is_shared(linear, size):
-            raise machine.refuse(f"`{instruction}` of a shared word without a lock prefix")
         old = machine.read(linear, size, "load")
         machine.write(linear, simplify(_CHANGES[name](old, bit)))
     flags = machine.registers.flags

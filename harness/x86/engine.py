@@ -76,8 +76,8 @@ def step(environment: Environment, cpu: Cpu) -> list[Cpu]:
         cpu.instructions += 1
         if cpu.instructions > MAX_INSTRUCTIONS:
             raise machine.refuse(f"more than {MAX_INSTRUCTIONS} instructions on one path")
-        if (kind := ends_round(machine, before)) is not None:
-            machine.end(kind, "")
+        if (came := ends_round(machine, before)) is not None:
+            machine.end(came.kind, "", round=came.accesses)
             return []
         instruction = fetch(machine)
         was_real = cpu.trace[-1:] != () and cpu.trace[-1][1] == Mode.REAL16.name

@@ -129,8 +129,15 @@ class Path:
         if not z3.is_true(condition):
             self.cpu.path = (*self.cpu.path, condition)
 
-    def end(self, kind: EndKind, detail: str, *, rip: z3.BitVecRef | None = None) -> None:
-        """Record that the path ends here."""
+    def end(
+        self,
+        kind: EndKind,
+        detail: str,
+        *,
+        rip: z3.BitVecRef | None = None,
+        round: int | None = None,
+    ) -> None:
+        """Record that the path ends here. `round`: see `PathEnd.round`."""
         cpu = self.cpu
         at = cpu.at(self.instruction) if rip is None else rip
         self.environment.ends.append(
@@ -149,6 +156,7 @@ class Path:
                 found=cpu.found,
                 host_tables=cpu.host_tables,
                 history=cpu.history,
+                round=round,
             )
         )
 

@@ -142,6 +142,9 @@ class PathEnd:
     host_tables: HostTables | None  # in force at the end, alone or behind tables of the code's
     found: int  # records of the memory log that stand for what memory held at entry
     history: tuple[Before, ...]  # one for each entry of the trace
+    round: int | None = None
+    """Of a path that has come round in a loop: how many of its accesses lie before the instruction
+    that began the round. What the last one has read it had read there."""
 
     @property
     def paged(self) -> bool:

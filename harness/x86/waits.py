@@ -7,14 +7,14 @@ after the read. If the two are alike but for the names of symbols that nothing i
 can follow now could have followed then: the round changed nothing, and the path may end here.
 
 Alike means all that the CPU goes on with: registers, flags unless the code overwrites them before
-it reads them, hidden state, and memory. A locked instruction writes in any case; what wrote back
-what it found does not count.
+it reads them, hidden state, and memory. A bit test and set writes in any case; what wrote back to a
+shared word what was read there does not count.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import z3
@@ -27,7 +27,7 @@ from harness.x86.memory import RangeWrite, Record
 from harness.x86.path import Environment
 from harness.x86.pcode import undefined_flags
 from harness.x86.registers import force
-from harness.x86.run import EndKind
+from harness.x86.run import Access, EndKind
 from harness.x86.system import NO_EFFECT, handler
 from harness.x86.terms import variables
 from models.modes import Mode
@@ -54,7 +54,15 @@ class Reading:
     accesses: int
 
 
-def ends_round(machine: Machine, now: Cpu) -> EndKind | None:
+@dataclass(frozen=True)
+class Round:
+    """How a path that comes round ends; `accesses`: those before the instruction that began it."""
+
+    kind: EndKind
+    accesses: int
+
+
+def ends_round(machine: Machine, now: Cpu) -> Round | None:
     """How the path ends here, if it has come round in a loop that only waits; else None.
 
     `now` is a copy of the machine's CPU, which stands before an instruction. It is kept to be
@@ -68,7 +76,8 @@ def ends_round(machine: Machine, now: Cpu) -> EndKind | None:
     for before in reversed(cpu.readings):
         here = (before.cpu.pc, before.cpu.mode) == (cpu.pc, cpu.mode)
         if here and _alike(machine, before, reading):
-            return EndKind.WAITING if len(cpu.path) > len(before.cpu.path) else EndKind.SPINNING
+            waits = len(cpu.path) > len(before.cpu.path)
+            return Round(EndKind.WAITING if waits else EndKind.SPINNING, before.accesses)
     cpu.readings = (*cpu.readings, reading)
     return None
 
@@ -119,14 +128,28 @@ def _same_shape(old: Record, new: Record) -> bool:
 
 
 def _repetitions(machine: Machine, before: Reading, now: Reading) -> list[Record]:
-    """What locked instructions of the rounds in between wrote back as they had found it."""
+    """What instructions of the rounds in between wrote back to a shared word as they had read it.
+
+    No later read depends on it: each finds what others may have written since.
+    """
     found = []
-    for access in now.cpu.accesses[before.accesses : now.accesses]:
-        if access.kind == "locked" and access.seen is not None:
-            written = now.cpu.memory.records[access.records]
-            if machine.environment.prover.holds(now.cpu.path, written.value == access.seen):
-                found.append(written)
+    for access, old in _rewrites(now.cpu.accesses[before.accesses : now.accesses]):
+        written = now.cpu.memory.records[access.records]
+        if machine.environment.prover.holds(now.cpu.path, written.value == old):
+            found.append(written)
     return found
+
+
+def _rewrites(accesses: Sequence[Access]) -> Iterator[tuple[Access, z3.BitVecRef]]:
+    """Writes to a shared word by an instruction that reads it, too, each with what it read."""
+    for number, access in enumerate(accesses):
+        if access.kind == "locked" and access.seen is not None:
+            yield access, access.seen
+        elif access.kind == "store" and number:
+            read = accesses[number - 1]
+            same = (read.instruction, read.size) == (access.instruction, access.size)
+            if same and read.seen is not None and read.linear.eq(access.linear):
+                yield access, read.seen
 
 
 def _renaming(

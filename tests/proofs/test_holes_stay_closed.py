@@ -177,7 +177,7 @@ CLOSED_BY = {
     "a bit of CPUID that differs from mode to mode": (
         "hand_off", "REFUTED", "names what is refused, for a reason"
     ),
-    "a bit test that writes beyond its byte": ("paths", "UNSUPPORTED", "without a lock prefix"),
+    "a bit test that writes beyond its byte": ("paths", "UNSUPPORTED", "part of a shared word"),
     "memory accesses between setting CR0.PE and the far jump": (
         "paths", "UNSUPPORTED", "SDM 3A 9.9.1"
     ),

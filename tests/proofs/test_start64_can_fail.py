@@ -108,11 +108,11 @@ MUTANTS = {
         TOLD_CR4, {READ_CR4: READ_CR4 + "\tandl\t$(CR4_PAE | CR4_LA57), %eax\n"}
     ),
     "uses the stack before it has the lock": Mutant(
-        {"one_at_a_time": "is made with the lock held"},
+        {"one_at_a_time": "store image at real_mode_base"},
         {LOCK_16: "\tmovl\t$OFF(rm_stack_end), %esp\n\tpushl\t%eax\n\tpopl\t%eax\n" + LOCK_16},
     ),
     "takes the lock of the 64-bit entry late": Mutant(
-        {"one_at_a_time": "is made with the lock held"},
+        {"one_at_a_time": "load image at trampoline_start64"},
         {LOCK_64: "", TABLES_64: TABLES_64 + LOCK_64},
     ),
 }  # fmt: skip

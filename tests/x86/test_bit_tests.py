@@ -74,7 +74,6 @@ def test_an_index_in_a_register_that_lies_in_the_word_is_the_same(
         ("movl $-1, %ecx; btsl %ecx, OFF(area)(%esi)", "outside the operand"),
         ("movw $16, %cx; btsw %cx, OFF(area)(%esi)", "outside the operand"),
         ("movl OFF(scratch)(%esi), %ecx; lock btsl %ecx, OFF(area)(%esi)", "outside the operand"),
-        ("btsl $0, OFF(status)(%esi)", "shared word without a lock prefix"),
         ("lock btsw $0, OFF(status)(%esi)", "part of a shared word"),
         (".byte 0xf0, 0x0f, 0xba, 0x66, 0x10, 0x01", "lock prefix"),  # lock bt
         (".byte 0xf0, 0x0f, 0xba, 0xe9, 0x01", "lock prefix"),  # lock bts of a register
@@ -96,6 +95,17 @@ def test_a_locked_one_is_one_access_that_writes_what_it_saw_and_the_bit(tmp_path
         assert value_of(access.value, values) == seen | 0x10
         word = end.memory.read(end.memory.base.at(0x410), 4)
         assert value_of(word, values) == seen | 0x10
+        assert value_of(end.state.rflags, values) & 1 == seen >> 4 & 1
+
+
+def test_one_without_lock_is_a_load_of_a_shared_word_and_a_store(tmp_path: Path) -> None:
+    end = only_end(run(tmp_path, "btsl $4, OFF(status)(%esi); hlt", 32))
+    load, store = end.accesses[-2:]
+    assert (load.kind, store.kind) == ("load", "store")
+    assert load.seen is not None and store.seen is None
+    for seen in (0, 0x10, 0xFFFF_FFEF):
+        values = Chosen({str(load.seen): seen})
+        assert value_of(store.value, values) == seen | 0x10
         assert value_of(end.state.rflags, values) & 1 == seen >> 4 & 1
 
 

@@ -21,6 +21,7 @@ WAITS = {
     "jmp 1b; 3: ",
     "a lock that tests first": f"1: btl $0, {WORD}; jc 2f; lock btsl $0, {WORD}; jnc 3f; "
     "2: pause; jmp 1b; 3: ",
+    "a lock without LOCK": f"1: btsl $0, {WORD}; jnc 2f; pause; jmp 1b; 2: ",
     "a comparison": f"1: pause; cmpl $5, {WORD}; jne 1b; ",
     "a load": f"1: movl {WORD}, %eax; pause; testl %eax, %eax; jz 1b; ",
     "a bit": f"1: btl $3, {WORD}; jnc 1b; ",
@@ -53,6 +54,18 @@ def test_a_loop_that_waits_ends_so_and_the_way_out_goes_on(name: str, tmp_path: 
 @pytest.mark.parametrize("name", ["a spin lock", "a comparison", "a load", "a compare-exchange"])
 def test_it_is_left_once_for_all_rounds(name: str, tmp_path: Path) -> None:
     assert kinds(shared(WAITS[name], tmp_path)) == ["PARKED", "WAITING"]
+
+
+@pytest.mark.parametrize("name", ["a spin lock", "a lock without LOCK", "a comparison"])
+def test_it_says_where_the_round_began(name: str, tmp_path: Path) -> None:
+    for end in shared(WAITS[name], tmp_path).ends:
+        if end.kind is EndKind.WAITING:
+            assert end.round is not None
+            begun, last = end.accesses[end.round], end.accesses[-1]
+            assert begun.seen is not None
+            assert begun.instruction == last.instruction == end.trace[-1][0]
+        else:
+            assert end.round is None
 
 
 @pytest.mark.parametrize(("bits", "register"), [(32, "%esi"), (64, "%rsi")])

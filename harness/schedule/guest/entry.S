@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Where Python stops CPU 0, and the code that CPU 0 is diverted to. All of it is 64-bit code, mapped to
- * itself by the tables of harness/qemu/firmware.S.
+ * Where Python stops CPU 0. All of it is 64-bit code, mapped to itself by the tables of
+ * harness/qemu/firmware.S.
  */
         .text
         .globl  start
@@ -18,16 +18,6 @@ end_of_attempt:
         ret
 next_attempt:
         ret
-
-/*
- * The wires between the local APICs: an interprocessor interrupt that Python wants delivered now. RDX: the
- * local APIC; EDI, ESI: both halves of its interrupt command register (SDM 3A 11.6.1).
- */
-        .globl  wires, wires_end
-wires:  mov     %edi, 0x310(%rdx)
-        mov     %esi, 0x300(%rdx)
-wires_end:
-        jmp     wires_end
 
         .bss
         .balign 16
