@@ -44,7 +44,7 @@ class UserMemory:
         return lambda address: unknown.get(address, 0)
 
 
-EASY = 3_000_000
+EASY = 1_500_000
 """z3's resource units for all goals of a path at once."""
 
 

@@ -133,16 +133,22 @@ class _Reader:
 
     def _word(self, end: PathEnd, access: Access) -> str:
         """The word that an access is to, all of it; "tables" if it is to none of the others."""
+        base = end.memory.base
         first = access.linear + index_symbol * access.stride
+        known = base.offset_of(access.linear)
+        alone = access.count == 1
         for offset, (word, size) in self._words.items():
-            place = end.memory.base.at(offset)
-            if end.memory.base.offset_of(access.linear) == offset and access.size == size:
+            if known == offset and access.size == size:
                 return word
-            meets = z3.And(
-                z3.ULT(index_symbol, access.count),
-                overlap(Write(place, size, const(0, 8 * size)), first, access.size),
-            )
-            if self._prover.possible(end.path, meets):
+            if known is not None and alone:
+                ahead = (known - offset) % (1 << 64)
+                may_meet = ahead < size or ahead > (1 << 64) - access.size
+            else:
+                at = Write(base.at(offset), size, const(0, 8 * size))
+                there = z3.ULT(index_symbol, access.count)
+                meets = z3.And(there, overlap(at, first, access.size))
+                may_meet = self._prover.possible(end.path, meets)
+            if may_meet:
                 raise ProcessError(
                     f"{self._at(access.instruction)}: an access that may meet part of the {word} "
                     "word; make it one access to the whole word."

@@ -50,10 +50,12 @@ def nearest_witness(
     preferred: Sequence[z3.BoolRef],
     concrete: Concrete,
     check: Check,
+    least: bool = True,
 ) -> tuple[Obligation, Witness] | None:
     """Of all inputs that violate one of the obligations, the nearest to the defaults; or None.
 
-    Few inputs leave their defaults, the first in `defaults` first, and their values are small.
+    Few inputs leave their defaults, the first in `defaults` first, and their values are as small as
+    can be, or with `least` unset of as few bits.
     Tried in this order: unknown memory all zero and the preferred conditions hold; unknown memory
     all zero; anything.
     """
@@ -62,7 +64,8 @@ def nearest_witness(
         found = []
         for obligation, pinned in _few_moved(attempts, defaults, check):
             symbols = _symbols(_violation(obligation))
-            model = check(_small(pinned, symbols, defaults, obligation, check)).model
+            small = _small(pinned, symbols, defaults, obligation, check, least)
+            model = check(small).model
             if model is None:
                 continue
             witness = _checked(obligation, symbols, defaults, model, concrete)
@@ -165,6 +168,7 @@ def _small(
     defaults: Mapping[str, int],
     obligation: Obligation,
     check: Check,
+    least: bool,
 ) -> tuple[z3.BoolRef, ...]:
     """Give each symbol in turn its wanted value or else the smallest possible one."""
     wanted = {**{name: 0 for name in symbols}, **defaults, **obligation.chosen}
@@ -174,24 +178,48 @@ def _small(
         conditions = (*conditions, *(pin for _, pin in left[:held]))
         if held < len(left):
             symbol, pin = left[held]
-            other = z3.is_bool(symbol)
-            pin = z3.Not(pin) if other else symbol == _least(conditions, symbol, check)
-            conditions = (*conditions, pin)
+            if z3.is_bool(symbol):
+                conditions = (*conditions, z3.Not(pin))
+            else:
+                value = _least(conditions, symbol, check, exact=least)
+                conditions = (*conditions, symbol == value)
         left = left[held + 1 :]
     return conditions
 
 
-def _least(conditions: tuple[z3.BoolRef, ...], symbol: z3.BitVecRef, check: Check) -> int:
-    """The smallest value of a symbol under satisfiable conditions, by bisection."""
-    low, high = 0, (1 << symbol.size()) - 1
-    while low < high:
-        middle = (low + high) // 2
-        model = check((*conditions, z3.ULE(symbol, middle))).model
-        if model is not None:
-            high = model.eval(symbol, model_completion=True).as_long()
+def _least(
+    conditions: tuple[z3.BoolRef, ...], symbol: z3.BitVecRef, check: Check, exact: bool
+) -> int:
+    """The smallest value of a symbol under satisfiable conditions, by bisection.
+
+    If not `exact`: one that needs no more bits.
+    """
+
+    def below(most: int) -> int | None:
+        model = check((*conditions, z3.ULE(symbol, most))).model
+        if model is None:
+            return None
+        value: int = model.eval(symbol, model_completion=True).as_long()
+        return value
+
+    least: int = (1 << symbol.size()) - 1
+    few, many = 0, symbol.size()  # bits: too few below, enough
+    while few < many:
+        middle = (few + many) // 2
+        found = below((1 << middle) - 1)
+        if found is None:
+            few = middle + 1
         else:
+            least, many = found, found.bit_length()
+    low = 1 << few - 1 if few else 0
+    while exact and low < least:
+        middle = (low + least) // 2
+        found = below(middle)
+        if found is None:
             low = middle + 1
-    return low
+        else:
+            least = found
+    return least
 
 
 def _checked(

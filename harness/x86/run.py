@@ -124,7 +124,7 @@ class Before:
     origin: z3.BitVecRef
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PathEnd:
     """One path. It is taken by exactly those inputs that satisfy all of `path`."""
 
@@ -157,7 +157,7 @@ class PathEnd:
         return z3.And(*self.path) if self.path else z3.BoolVal(True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """All paths of one trampoline from its entries on.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import z3
 
@@ -36,20 +36,10 @@ class AddressMap:
     """
 
     def __init__(self, run: Run, end: PathEnd, write_protect: z3.BoolRef | None = None) -> None:
-        control = end.state.control
         if write_protect is None:
-            write_protect = z3.simplify(control.cr0 & CR0_WP != 0)
-        self._paging = Paging(
-            cr3=control.cr3,
-            levels=5 if _has_five_levels(run, end) else 4,
-            write_protect=write_protect,
-            no_execute=z3.simplify(control.efer & EFER_NXE != 0),
-            gib_pages=run.features.gib_pages,
-            maxphyaddr=run.inputs["maxphyaddr"],
-        )
-        self._prover = Prover(run.hypotheses)
-        self._end = end
-        self._reader = EntryReader(end.memory, self._prover, end.path)
+            write_protect = z3.simplify(end.state.control.cr0 & CR0_WP != 0)
+        self._entries = _entries_of(run, end)
+        self._paging = replace(self._entries.paging, write_protect=write_protect)
         self._walks: dict[Access, Translation] = {}
 
     def walk(self, access: Access) -> Translation:
@@ -63,42 +53,24 @@ class AddressMap:
 
         The walk is then of addresses below 2^47; others count as a fault.
         """
-        if self._behind is not None:
+        entries = self._entries
+        if entries.behind is not None:
             with suppress(NotTheHosts, MayBeDamaged):
-                found = walk(linear_address, access, self._paging, self._behind.again())
+                found = walk(linear_address, access, self._paging, entries.behind.again())
                 beyond = z3.UGE(linear_address, LINEAR_MAX)
                 return replace(found, fault=z3.Or(beyond, found.fault))
-        return walk(linear_address, access, self._paging, self._reader)
-
-    @cached_property
-    def _behind(self) -> EntriesBehind | None:
-        """Reads the host's tables, if they are in force."""
-        end, tables = self._end, self._end.host_tables
-        if tables is None:
-            return None
-        given = z3.And(self._promise, z3.ULT(linear_address, LINEAR_MAX))
-        return EntriesBehind(tables, end.memory, self._prover, end.path, self._paging, given)
+        return walk(linear_address, access, self._paging, entries.reader)
 
     def promise(self, linear: z3.BitVecRef) -> z3.BoolRef:
         """What the host promises as to this address of those of its tables that are in force.
 
         It is made of the same terms as the walk, which z3 then need not find out.
         """
-        return z3.substitute(self._promise, (linear_address, linear))
-
-    @cached_property
-    def _promise(self) -> z3.BoolRef:
-        tables = self._end.host_tables
-        if tables is None:
-            return z3.BoolVal(True)
-        for levels, when in ((4, z3.Not(tables.five_level)), (5, tables.five_level)):
-            if self._prover.holds(self._end.path, when):
-                return tables.with_(levels, linear_address)
-        return tables.instance(linear_address)
+        return z3.substitute(self._entries.promise, (linear_address, linear))
 
     def within(self, tables: range) -> z3.BoolRef:
         """Every entry that a walk for `linear_address` uses lies in these image offsets."""
-        base = self._reader.memory.base.term
+        base = self._entries.reader.memory.base.term
         return z3.And(
             *(
                 z3.Implies(entry.used, z3.ULT(entry.address - base - tables.start, len(tables)))
@@ -120,6 +92,50 @@ class AddressMap:
         translation = self.walk(access)
         itself = z3.And(z3.Not(translation.fault), translation.physical == linear_address)
         return z3.substitute(itself, (linear_address, linear))
+
+
+class _Entries:
+    """The entries that walks at the end of a path read. `paging`: what they depend on, under
+    CR0.WP, which changes rights only."""
+
+    def __init__(self, run: Run, end: PathEnd) -> None:
+        control = end.state.control
+        self.paging = Paging(
+            cr3=control.cr3,
+            levels=5 if _has_five_levels(run, end) else 4,
+            write_protect=z3.BoolVal(True),
+            no_execute=z3.simplify(control.efer & EFER_NXE != 0),
+            gib_pages=run.features.gib_pages,
+            maxphyaddr=run.inputs["maxphyaddr"],
+        )
+        self._end, self._prover = end, Prover(run.hypotheses)
+        self.reader = EntryReader(end.memory, self._prover, end.path)
+
+    @cached_property
+    def behind(self) -> EntriesBehind | None:
+        """Reads the host's tables, if they are in force."""
+        end, tables = self._end, self._end.host_tables
+        if tables is None:
+            return None
+        given = z3.And(self.promise, z3.ULT(linear_address, LINEAR_MAX))
+        return EntriesBehind(tables, end.memory, self._prover, end.path, self.paging, given)
+
+    @cached_property
+    def promise(self) -> z3.BoolRef:
+        """What the host promises of `linear_address`."""
+        tables = self._end.host_tables
+        if tables is None:
+            return z3.BoolVal(True)
+        for levels, when in ((4, z3.Not(tables.five_level)), (5, tables.five_level)):
+            if self._prover.holds(self._end.path, when):
+                return tables.with_(levels, linear_address)
+        return tables.instance(linear_address)
+
+
+@lru_cache(maxsize=256)
+def _entries_of(run: Run, end: PathEnd) -> _Entries:
+    """One object for all maps of a path: what it finds out by z3 it finds out once."""
+    return _Entries(run, end)
 
 
 def _has_five_levels(run: Run, end: PathEnd) -> bool:
