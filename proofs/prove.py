@@ -53,7 +53,7 @@ class Court:
         self._safe_sets = safe_sets
         self.predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
-        self._decided: dict[tuple[int, ...], tuple[Obligation, Result]] = {}
+        self._decided: dict[tuple[tuple[int, ...], ...], tuple[Obligation, Result]] = {}
         self._satisfied = Satisfied()
         self._phys_bits = usual_phys_bits(subject.contract)
         self._steady = Machine(self._phys_bits)  # never started: only its memory map is asked for
@@ -89,7 +89,7 @@ class Court:
             assert result.witness is not None
             refuted = [o for o, r in judged if r.verdict is Verdict.REFUTED]
             witness = self._witness(claim, obligation, result.witness, refuted)
-            if self._safe_sets:
+            if self._safe_sets and self._describable:
                 self.progress(f"{claim}: for which inputs does it hold?")
                 safe = describe(self.subject, obligations, self.defaults)
         elif verdict is Verdict.PROVED:
@@ -111,10 +111,17 @@ class Court:
             safe_set=safe,
         )
 
+    @property
+    def _describable(self) -> bool:
+        """The host chooses what decides; not registers and tables that a 64-bit entry finds, for
+        which there are no quantities to describe a safe set in."""
+        return all(entry.mode == "real" for entry in self.subject.contract.entry)
+
     def _decide(self, obligation: Obligation) -> Result:
         """Decide an obligation, once even if several claims have it."""
-        terms = (*obligation.hypotheses, *obligation.goals.values())
-        key = tuple(term.get_id() for term in terms)  # unique while they live: kept beside
+        sides = (obligation.hypotheses, obligation.goals.values())
+        # Unique while they live: kept beside.
+        key = tuple(tuple(term.get_id() for term in terms) for terms in sides)
         if key not in self._decided:
             result = decide(obligation, self.predictor, self._satisfied)
             self._decided[key] = (obligation, result)

@@ -13,10 +13,10 @@ from proofs.two_starts import Other, shown_by, visible
 
 
 def test_determined(subject: Subject, prove: Prove) -> None:
-    """Base, mailbox, status word and CPU features alone (and the control registers that a 64-bit
-    entry finds) decide which path is taken and what is handed over (RIP, RSI, control registers,
-    segments, GDT, the translation of every address) or refused: not general registers and flags
-    found at entry, upper halves, or what memory and tables held before."""
+    """Base, mailbox, status word, lock and CPU features alone (and the control registers that a
+    64-bit entry finds) decide which path is taken and what is handed over (RIP, RSI, control
+    registers, segments, GDT, the translation of every address) or refused: not general registers
+    and flags found at entry, upper halves, or what memory and tables held before."""
     anything = subject.from_any_registers
     obligations = _determined(anything)  # a start as INIT leaves the CPU is one of these
     if anything.left_out:

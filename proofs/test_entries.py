@@ -3,41 +3,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 
 import z3
 
 from harness.solve.obligation import Obligation
 from harness.x86.given import at_entry, kept_parts
-from harness.x86.run import EndKind, PathEnd
+from harness.x86.run import LASTING, EndKind, PathEnd
 from proofs.prove import Prove
 from proofs.subject import Subject
 from proofs.two_starts import Other, shown_by, visible
 
+Seen = Callable[[Subject, PathEnd], dict[str, z3.ExprRef]]
+"""What is compared of a hand-over, by name."""
+
 
 def test_entries_agree(subject: Subject, prove: Prove) -> None:
     """Whatever is handed over from one entry is handed over from each other entry, too, with the
-    same state: RIP, RSI, control registers (so CR0.NE on the way decides nothing), segments, GDT.
-    A CPU may wait for the lock on its way."""
+    same state: RIP, RSI, RSP if it points into the image, control registers (so CR0.NE on the way
+    decides nothing), segments, GDT, IDTR. A CPU may wait for the lock on its way."""
     entries = subject.contract.entry
     first = [number for number, entry in enumerate(entries) if entry.after is None]
     pairs = permutations(first, 2)
-    prove("entries_agree", *(o for pair in pairs for o in _agree(subject, *pair)))
+    prove("entries_agree", *(o for pair in pairs for o in _agree(subject, *pair, _handed_over)))
 
 
 def test_once(subject: Subject, prove: Prove) -> None:
     """A start that finds the image as an earlier one has left it hands over the same as that one,
-    and leaves in the image what it found there: so every later start does."""
+    and leaves in the image what it found there, also if it parks: so every later start does."""
     obligations = []
     names = [entry.called for entry in subject.contract.entry]
     for number, entry in enumerate(subject.contract.entry):
         if entry.after is not None:
-            obligations += _agree(subject, names.index(entry.after), number)
-            obligations += [_leaves(subject, end) for end in _hand_offs(subject, number)]
+            obligations += _agree(subject, names.index(entry.after), number, visible)
+            lasting = [end for end in subject.ends if end.entry == number and end.kind in LASTING]
+            obligations += [_leaves(subject, end) for end in lasting]
     prove("once", *obligations)
 
 
-def _agree(subject: Subject, one: int, another: int) -> list[Obligation]:
+def _agree(subject: Subject, one: int, another: int, seen: Seen) -> list[Obligation]:
     """What a start at entry `one` hands over, a start at entry `another` does, too."""
     other = Other(subject, same_entry=False)
     there = other.of(at_entry(another, subject.contract))
@@ -51,13 +56,23 @@ def _agree(subject: Subject, one: int, another: int) -> list[Obligation]:
         too = {"the other start hands over, too": z3.Or(*(other.of(e.condition) for e in arrives))}
         obligations.append(subject.about(f"{name}: taken", end, too, *assumed))
         for counterpart in _hand_offs(subject, another):
-            mine, its = visible(subject, end), visible(subject, counterpart)
+            mine, its = seen(subject, end), seen(subject, counterpart)
             same = {f"{what} is the same": mine[what] == other.of(its[what]) for what in mine}
             both = (*assumed, other.of(counterpart.condition))
             about = f"{name}, {subject.of(counterpart)}: result"
             if not subject.exclude_each_other(end, both):
                 obligations.append(subject.about(about, end, same, *both, shown_by=shown_by(same)))
     return obligations
+
+
+def _handed_over(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
+    """What is visible, and what a start may leave as found, but every entry must leave alike."""
+    state, stack = end.state, subject.contract.stack
+    seen = visible(subject, end)
+    seen |= {"IDTR.base": state.idtr_base, "IDTR.limit": state.idtr_limit}
+    if stack is not None and stack.start is not None:
+        seen["RSP"] = state.registers["rsp"]
+    return seen
 
 
 def _leaves(subject: Subject, end: PathEnd) -> Obligation:

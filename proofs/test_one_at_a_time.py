@@ -16,5 +16,6 @@ def test_one_at_a_time(court: Court, record: Callable[[ClaimRecord], None]) -> N
     the kernel that it has entered has left. The word of the lock alone is anyone's at any time. For
     any number of CPUs, each started at any time, any number of times, in any order of their steps,
     with store buffers as on x86. So each CPU finds the image as the one before it and its kernel
-    leave it. From each entry a CPU that is alone can come to its kernel."""
+    leave it. From each entry a CPU that is alone can come to its kernel, and none parks with the
+    lock held."""
     record(judge(court, "one_at_a_time", test_one_at_a_time.__doc__ or ""))

@@ -44,7 +44,7 @@ def visible(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
 
 
 _SHOWN = {
-    **{"RIP": ("rip",), "RSI": ("rsi",), "IF and DF": ("if", "df")},
+    **{"RIP": ("rip",), "RSI": ("rsi",), "RSP": ("rsp",), "IF and DF": ("if", "df")},
     **{name.upper(): (name,) for name in ("cr0", "cr3", "cr4", "efer")},
     **{"GDTR.base": ("gdtr_base",), "GDTR.limit": ("gdtr_limit",)},
     **{f"{name.upper()} (selector)": (name,) for name in ("cs", "ds", "es", "ss", "fs", "gs")},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -145,7 +146,7 @@ class Contract(Section):
             "entries_agree": len(first) > 1,
             "skip_is_safe": any(word.register_ is not None for word in self.word),
             "once": len(first) < len(self.entry),
-            "one_at_a_time": self.cpu.at_once,
+            "one_at_a_time": self.cpu.at_once or self.lock is not None,
         }
         alone = [claim for claim, spoken_of in needs.items() if spoken_of]
         return (*alone, *(get_args(PairClaim) if self.host is not None else ()))
@@ -194,6 +195,10 @@ def _misfit(contract: Contract) -> str | None:
             return f"[[entry]] {key}: it must be the same for all entries"
     if all(entry.after is not None for entry in contract.entry):
         return "[[entry]] after: one entry must be the first; remove its key after"
+    if any(part.kept for part in contract.scratch) and (missing := _never_again(contract)):
+        return (
+            f"[[scratch]] kept: no [[entry]] is a start at {missing[1]} after {missing[0]}; add one"
+        )
     if real and contract.base.limit > FIRST_MIB:
         return "[base] limit: a CPU starts in real mode below 0x100000; give no higher limit"
     if sum(place is not None for place in places) != 1:
@@ -219,6 +224,16 @@ def _misfit(contract: Contract) -> str | None:
     if unspoken:
         claim = sorted(unspoken)[0]
         return f"[expected.{claim}]: the contract has not the parts that the claim speaks of"
+    return None
+
+
+def _never_again(contract: Contract) -> tuple[str, str] | None:
+    """A first entry, and one of which no entry says what it finds after a start at the former."""
+    first = [entry for entry in contract.entry if entry.after is None]
+    later = {(entry.after, entry.symbol, entry.mode) for entry in contract.entry}
+    for one, other in product(first, first):
+        if (one.called, other.symbol, other.mode) not in later:
+            return one.called, other.called
     return None
 
 

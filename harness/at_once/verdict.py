@@ -56,7 +56,7 @@ def decide(image: OneImage, shown: tuple[int, ...]) -> Verdict:
         found = explorer.run()
         if found.schedule is not None:
             return _broken(image, Schedule(found.schedule, hidden))
-    if kept_out := without_kernel(image):
+    if kept_out := without_kernel(image) or locked_out(image):
         return Verdict("VACUOUS", reason=kept_out)
     if not found.complete:
         return Verdict("UNKNOWN", reason=f"more than {len(found.states)} states of two CPUs")
@@ -78,6 +78,20 @@ def without_kernel(image: OneImage) -> str:
             if not any(cpu.at == KERNEL for one in states for cpu in one.cpus):
                 place = image.cpu.locations[start].place
                 return f"started at {place}, with {lock:#x} in the lock, no CPU enters a kernel"
+    return ""
+
+
+def locked_out(image: OneImage) -> str:
+    """Where a CPU that has found the lock free parks and keeps it: all others wait for ever. Empty
+    if none does."""
+    for start in image.starts:
+        explorer = Explorer(image, starts=(start,))
+        alone = explorer.first()._replace(lock=FREE, cpus=(explore.Cpu(),))
+        for one in explorer.run(alone).states:
+            at = one.cpus[0].at
+            parked = at >= 0 and image.cpu.locations[at].kind is Kind.PARK
+            if parked and not one.cpus[0].buffer and one.lock != FREE:
+                return f"a CPU that parks at {image.cpu.locations[at].place} keeps the lock"
     return ""
 
 

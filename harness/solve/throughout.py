@@ -18,7 +18,7 @@ import z3
 from harness.solve.evaluate import Function, Memory, compile_term
 from harness.solve.obligation import Obligation
 from harness.solve.region import Box
-from harness.x86.solver import check, fresh, quick
+from harness.x86.solver import blasting, check, fresh, quick, resources
 from harness.x86.terms import ENTRY_MEMORY, subterms, variables
 
 QUICK = 50_000  # z3 resource units for one question to begin with
@@ -153,10 +153,11 @@ class Throughout:
         self.asked += 1
         if self.spent > BUDGET or self.asked > MOST_QUESTIONS:
             raise UndecidedError("the budget for all questions is spent")
-        for solver in (quick(conditions, QUICK), fresh(conditions, RLIMIT)):
-            before = _resources(solver)
+        for make, limit in ((quick, QUICK), (blasting, RLIMIT), (fresh, RLIMIT)):
+            solver = make(conditions, limit)
+            before = resources()
             answer = check(solver)
-            self.spent += _resources(solver) - before
+            self.spent += resources() - before
             if answer != z3.unknown:
                 return solver.model() if answer == z3.sat else None
         raise UndecidedError(solver.reason_unknown())
@@ -224,11 +225,6 @@ class Throughout:
 def literal(symbol: z3.ExprRef, value: int) -> z3.ExprRef:
     """A value of the symbol's sort."""
     return z3.BoolVal(bool(value)) if z3.is_bool(symbol) else z3.BitVecVal(value, symbol.size())
-
-
-def _resources(solver: z3.Solver) -> int:
-    """z3's resource counter, which runs on from solver to solver."""
-    return int(solver.statistics().get_key_value("rlimit count"))
 
 
 def _scalars(*terms: z3.ExprRef) -> dict[str, z3.ExprRef]:

@@ -22,7 +22,7 @@ from harness.x86.memory import EntryImage, Memory, Write, stretches
 from harness.x86.path import Environment
 from harness.x86.promise import Range
 from harness.x86.prover import Prover
-from harness.x86.run import EndKind, Run
+from harness.x86.run import LASTING, EndKind, Run
 from harness.x86.static_tables import static_tables
 from harness.x86.terms import VECTOR, Base, const, low, variables
 from models.cpuid import Features
@@ -213,8 +213,7 @@ def _left_by(
 ) -> Memory:
     """Memory at entry once a start at entry `number` has ended: what it leaves is kept in some
     parts of the image, and is the same on each of its paths, or was not touched."""
-    lasting = (EndKind.HAND_OFF, EndKind.PARKED, EndKind.SPINNING)
-    before = [end for end in environment.ends if end.entry == number and end.kind in lasting]
+    before = [end for end in environment.ends if end.entry == number and end.kind in LASTING]
     if not any(end.kind is EndKind.HAND_OFF for end in before):
         raise ValueError(f"no start at {contract.entry[number].called} hands over")
     for part in kept_parts(contract, image):

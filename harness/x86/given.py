@@ -31,9 +31,10 @@ ANY_REGISTERS = (
     "INIT leaves them (SDM 3A table 9-1); registers and flags hold anything"
 )
 HANDED_OVER = (
-    "the CPU is handed over in 64-bit mode, with interrupts off, CR4.PAE = 1 and CR4's SMEP, SMAP, "
-    "PKE, PKS, CET, LASS, LAM and PCIDE = 0, and RFLAGS clear but for arithmetic flags and DF; "
-    "nothing else is known"
+    "the CPU is handed over in 64-bit mode, with interrupts off, CR4.PAE = 1, no other bits of CR4 "
+    "than 12:0 and 16 (so SMEP, SMAP, PKE, PKS, CET, LASS, LAM, PCIDE, VMXE and OSXSAVE are 0), of "
+    "EFER than SCE, LME, LMA and NXE, and RFLAGS clear but for arithmetic flags and DF; nothing "
+    "else is known"
 )
 BOOT_SEGMENTS = "it is handed over with the segments of the Linux 64-bit boot protocol"
 LONG_MODE = "the CPU has Intel 64 (CPUID.80000001H:EDX.LM = 1)"

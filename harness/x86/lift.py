@@ -229,6 +229,9 @@ def _lift(data: bytes, offset: int, bits: int) -> Instruction:
     if bits != 16 and text.mnem != "LEA":
         for prefix in prefixes & _SEGMENT_OVERRIDES.keys():
             raise Unsupported(offset, f"{text.mnem} with a {_SEGMENT_OVERRIDES[prefix]} override")
+    if bits == 64 and 0x67 in prefixes:
+        # Sleigh extends the sign of such an address, or does not cut it off at all.
+        raise Unsupported(offset, f"{text.mnem} with a 32-bit address in 64-bit code")
     if bits == 16 and 0x67 in prefixes and "[" in text.body and text.mnem != "LEA":
         raise Unsupported(offset, f"{text.mnem} with a 32-bit address in 16-bit code")
     pairs = list(zip(here.ops, there.ops, strict=True))[1:]  # the first is IMARK

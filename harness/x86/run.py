@@ -34,6 +34,10 @@ class EndKind(Enum):
     UNSUPPORTED = "not covered by the machine"
 
 
+LASTING = (EndKind.HAND_OFF, EndKind.PARKED, EndKind.SPINNING)
+"""Ends after which the image may be started again, as it was left."""
+
+
 @dataclass(frozen=True)
 class Access:
     """One read or write of memory by the target CPU, in program order.

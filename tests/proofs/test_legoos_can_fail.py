@@ -7,14 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.proofs.kills import Mutant, claims_killed, each, lost_paths, shipped, survivors
+from harness.at_once.process import started
+from harness.at_once.verdict import decide
+from harness.protocol.target import ProcessError
+from tests.proofs.kills import (
+    Mutant,
+    claims_killed,
+    each,
+    lost_paths,
+    mutated,
+    shipped,
+    survivors,
+)
 
 LOCK = "1:\tlock btsl\t$LOCK_BIT, OFF(tr_lock)\n\tjnc\t2f\n\tpause\n\tjmp\t1b\n2:\n"
+PARK = "no_long_mode:\n\tlock btrl\t$LOCK_BIT, OFF(tr_lock)\n"
 PATCH_GDT = "\tleal\tOFF(tr_gdt)(%ebp), %eax\n\tmovl\t%eax, OFF(tr_gdt_base)\n"
 PATCH_JUMP = "\tleal\tOFF(startup_32)(%ebp), %eax\n\tmovl\t%eax, OFF(startup_32_offset)\n"
 PATCH = PATCH_GDT + PATCH_JUMP
 ADD = "\taddl\t%ebp, OFF(tr_gdt_base)\n\taddl\t%ebp, OFF(startup_32_offset)\n"
 SET_FLAG = "\tmovl\t$1, OFF(pa_changed)\n"
+CLEAR_FLAG = "\tmovl\t$0, OFF(pa_changed)\n"
 LOAD_CR3 = "\tmovl\t%eax, %cr3\n"
 LATE = "\tmovq\t$LEGOOS_ENTRY, %rax\n"
 GS_32, GS_64 = "\tmovl\t%edx, %gs\n", "\tmovl\t%eax, %gs\n"
@@ -28,6 +41,14 @@ WITH_FLAG = {**KEPT, "[lock]": KEPT_FLAG}
 PATCHED = (
     '[[patched]]\nsymbol = "startup_32_offset"\nwhy = "The far jump\'s offset becomes a linear '
     'address before 32-bit code is entered."\n'
+)
+GIVE = "\tlock btrl\t$LOCK_BIT, OFF(tr_lock)\n"
+GIVE_32, LOCK_32 = (code.replace("(tr_lock)", "(tr_lock)(%ebp)") for code in (GIVE, LOCK))
+STACK = "\tleal\tOFF(tr_stack_end)(%ebp), %esp\n"
+OPERAND = "\t.byte\t0x66, 0xb9\n\t.globl\toperand\noperand:\n\t.long\t0\n"  # movl $operand, %ecx
+PATCHED_OPERAND = (
+    '\n[[patched]]\nsymbol = "operand"\nwhy = "A test."\n\n'
+    '[[scratch]]\nstart = "operand"\nsize = 4\nwhy = "A test."\n'
 )
 SCRATCH_JUMP = '[[scratch]]\nstart = "startup_32_offset"\nsize = 4\n' + WHY_JUMP
 
@@ -123,6 +144,14 @@ MUTANTS = {
     ),
     "has no lock": Mutant(PATCHES, {LOCK: ""}),
     "takes the lock after it has patched": Mutant(PATCHES, {LOCK: "", PATCH: PATCH + LOCK}),
+    "forgets when it parks that it has patched": Mutant(
+        {"once": "are left as they were"},
+        {**patch_once(ADD, SET_FLAG), "no_long_mode:\n": "no_long_mode:\n" + CLEAR_FLAG},
+        WITH_FLAG,
+    ),
+    "lets another CPU use the stack on which it has left a value": Mutant(
+        PATCHES, {STACK: STACK + "\tpushl\t$1\n" + GIVE_32 + LOCK_32 + "\tpopl\t%ecx\n"}
+    ),
     "takes the lock after it has executed what is patched": Mutant(
         PATCHES, {LOCK: "", GS_32: GS_32 + TAKE_32}
     ),
@@ -133,6 +162,13 @@ MUTANTS = {
     "... by a plain store": Mutant(
         {"one_at_a_time": "CPU 0: store lock at startup_32"},
         before(ZERO_TABLES, "\tmovl\t$0, OFF(tr_lock)(%ebp)\n"),
+    ),
+    "executes what is patched between two times that it has the lock": Mutant(
+        {"one_at_a_time": "CPU 0: xchg lock at trampoline_start"},
+        {
+            PATCH: PATCH + "\tmovl\t%ebp, OFF(operand)\n" + GIVE + OPERAND + LOCK,
+        },
+        {PATCHED: PATCHED + PATCHED_OPERAND},
     ),
     "gives the lock back before it jumps": Mutant(
         {"one_at_a_time": "CPU 0: xchg lock at startup_64"},
@@ -152,6 +188,29 @@ MUTANTS = {
         PATCHES, before(LOCK, IS_SECOND + "\tjnz\t2f\n")
     ),
 }  # fmt: skip
+
+
+KEEPS_OTHERS_OUT = {
+    "takes the lock twice, so waits for itself": ({LOCK: LOCK + LOCK}, "no CPU enters a kernel"),
+    "parks with the lock held": ({PARK: "no_long_mode:\n"}, "that parks at no_long_mode keeps"),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), KEEPS_OTHERS_OUT.values(), ids=KEEPS_OTHERS_OUT)
+def test_nothing_is_shown_where_all_others_wait_for_ever(
+    tmp_path: Path, source: dict[str, str], reason: str
+) -> None:
+    subject, _ = mutated(tmp_path, "legoos", Mutant({}, source))
+    read = started(subject.contract, subject.image, subject.run)
+    found = decide(read.image, read.real)
+    assert found.verdict == "VACUOUS" and reason in found.reason
+
+
+def test_a_store_to_a_byte_of_the_lock_is_refused(tmp_path: Path) -> None:
+    mutant = Mutant({}, {LOCK: LOCK + "\tmovb\t$0, OFF(tr_lock)\n"})
+    subject, _ = mutated(tmp_path, "legoos", mutant)
+    with pytest.raises(ProcessError, match="may meet part of the lock"):
+        started(subject.contract, subject.image, subject.run)
 
 
 def test_every_claim_has_a_mutant() -> None:

@@ -31,6 +31,7 @@ LIMIT_64 = "tr_gdt64:\n\t.short\ttr_gdt_end - tr_gdt"
 READ_CR4 = "\tmovl\tpa_tr_cr4, %eax\n"
 UPPER_EFER = "\tmovl\tpa_tr_efer + 4, %edx\n\twrmsr\n"
 COMPARE_UPPER = "\tcmpl\tpa_tr_efer + 4, %edx\n\tje\t2f\n"
+COMPAT = "trampoline_compat:\n\tmovl\t$OFF(rm_stack_end)"
 LAST = "\tjmp\t*tr_start(%rip)\n"
 NOT_AS_PROMISED = {"hand_off": "tables that are not as the host promises"}
 TOLD_EFER, TOLD_CR4 = {"skip_is_safe": "EFER holds tr_efer"}, {"skip_is_safe": "CR4 holds tr_cr4"}
@@ -87,6 +88,13 @@ MUTANTS = {
             LIMIT_64 + " - 1": LIMIT_64,
             "lidt\ttr_idt(%rip)": "lidt\ttr_gdt64(%rip)",
         },
+    ),
+    "leaves the firmware's IDT in force": Mutant(
+        {"entries_agree": "IDTR.limit is the same"}, {"\tlidt\ttr_idt(%rip)\n": ""}
+    ),
+    "comes from the 64-bit entry with another stack pointer": Mutant(
+        {"entries_agree": "RSP is the same"},
+        {COMPAT: COMPAT + " - 8"},
     ),
     "loads an IDT pointer of 8 bytes in 64-bit code": Mutant(
         {"descriptor_tables": "reads bytes of one pointer"},

@@ -37,6 +37,7 @@ def sentence(folder: Path, text: str) -> str:
     return str(caught.value).removeprefix(f"{path}: ")
 
 
+KEPT = '[[scratch]]\nstart = "x"\nsize = 4\nkept = true\nwhy = "y"\n'
 MISTAKES = [
     ("entry = []\n" + FIXED, "[entry]: missing; give the symbol of the first instruction."),
     (FIXED, "[entry]: missing; give where the CPU starts: a table, or a list of [[entry]] tables."),
@@ -47,6 +48,8 @@ MISTAKES = [
      "[[entry]] after: there is no entry y; known: begin, x."),
     (FIXED + REAL + 'after = "begin"\n',
      "[[entry]] after: one entry must be the first; remove its key after."),
+    (FIXED + REAL + KEPT,
+     "[[scratch]] kept: no [[entry]] is a start at begin after begin; add one."),
     (FIXED + REAL + 'protocol = "linux-64"\n', "[entry]: INIT and SIPI follow no other "
      "protocol; remove the key protocol."),
     (REAL, "[kernel]: missing; give where the kernel is entered, and its size."),

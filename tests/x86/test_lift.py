@@ -122,6 +122,22 @@ def test_a_32_bit_address_in_16_bit_code_is_refused(text: str) -> None:
     assert refused.value.offset == AT
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "movl %eax, 4(%eip)",
+        "movl (%eax), %eax",
+        "leaq 4(%eip), %rax",
+        "lgdt (%ebx)",
+        "addr32 stosb",
+    ],
+)
+def test_a_32_bit_address_in_64_bit_code_is_refused(text: str) -> None:
+    with pytest.raises(Unsupported, match="with a 32-bit address in 64-bit code") as refused:
+        lifted(64, text)
+    assert refused.value.offset == AT
+
+
 def test_lea_may_compute_a_32_bit_address_in_16_bit_code() -> None:
     assert lifted(16, "leal 0x10(%esi), %eax").mnemonic == "LEA"
 

@@ -148,7 +148,8 @@ def test_rep_stos_does_what_single_ones_do(
     bits: int, store: str, count: int, tmp_path: Path
 ) -> None:
     start = (FILL if bits == 32 else FILL64).replace("{count}", str(count))
-    singly = f"{store}; leal -1(%ecx), %ecx; " * count
+    counter = "%ecx" if bits == 32 else "%rcx"
+    singly = f"{store}; leal -1({counter}), %ecx; " * count
     assert_same_state(
         finish(tmp_path, f"{start} rep {store}", bits),
         finish(tmp_path, f"{start} {singly}", bits),

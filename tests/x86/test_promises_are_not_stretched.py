@@ -49,8 +49,9 @@ def test_an_operand_that_is_patched_after_the_copy_was_made(tmp_path: Path) -> N
     """The copy has 3, the image 7; the machine takes what the image has."""
     part = "copied: .byte 0xb8; kept: .long 3; jmp 1f; 1: hlt; copied_end:"
     patched = '[[patched]]\nsymbol = "kept"\nwhy = "A test."\n'
-    contract = ENTRY + SCRATCH + COPIED + KEPT + patched
-    (end,) = run(tmp_path, code(part, MAKE + "movl $7, kept(%rip)"), contract).ends
+    contract = AGAIN + SCRATCH + COPIED + KEPT + patched
+    ends = run(tmp_path, code(part, MAKE + "movl $7, kept(%rip)"), contract).ends
+    (end,) = (end for end in ends if end.entry == 0)
     assert end.kind is not EndKind.PARKED or end.state.registers["rax"].as_long() == 3
 
 

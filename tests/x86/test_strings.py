@@ -109,7 +109,7 @@ def test_a_16_bit_copy_leaves_the_upper_halves_of_its_registers(tmp_path: Path) 
         (32, "repnz movsb", "further prefix"),
         (32, "movl $5, %ecx; repe cmpsb", "cmpsb.repe"),
         (32, "movl $5, %ecx; addr16 rep movsb", "further prefix"),
-        (64, "movl $5, %ecx; addr32 rep movsb", "further prefix"),
+        (64, "movl $5, %ecx; addr32 rep movsb", "32-bit address"),
         (32, "movl $0x200000, %edi; movl $0x500, %ecx; rep movsb", "part of a shared word"),
         (16, SEGMENTS + "movw $5, %cx; rep movsw %cs:(%si), %es:(%di)", "register CS"),
         (16, SEGMENTS + "movw $0xfff0, %si; movw $17, %cx; rep movsb", "beyond its segment"),
@@ -149,7 +149,7 @@ def test_the_first_element_that_faults_is_a_shutdown(tmp_path: Path) -> None:
 
 
 def test_several_pages_are_copied_where_all_are_mapped(tmp_path: Path) -> None:
-    code = """movl $0x5a, OFF(area) + 0x1ffc(%esi); leal OFF(area)(%esi), %esi; movl $0x110001, %edi
+    code = """movl $0x5a, OFF(area) + 0x1ffc(%rsi); leaq OFF(area)(%rsi), %rsi; movl $0x110001, %edi
         movl $0x2000, %ecx; rep movsb; hlt"""
     end = only_end(run(tmp_path, code, 64))
     assert end.kind is EndKind.PARKED, end.detail
