@@ -18,7 +18,7 @@ import z3
 from harness.solve.evaluate import Function, Memory, compile_term
 from harness.solve.obligation import Obligation
 from harness.solve.region import Box
-from harness.x86.solver import blasting, check, fresh, quick, resources
+from harness.x86.solver import ask
 from harness.x86.terms import ENTRY_MEMORY, subterms, variables
 
 QUICK = 50_000  # z3 resource units for one question to begin with
@@ -153,14 +153,11 @@ class Throughout:
         self.asked += 1
         if self.spent > BUDGET or self.asked > MOST_QUESTIONS:
             raise UndecidedError("the budget for all questions is spent")
-        for make, limit in ((quick, QUICK), (blasting, RLIMIT), (fresh, RLIMIT)):
-            solver = make(conditions, limit)
-            before = resources()
-            answer = check(solver)
-            self.spent += resources() - before
-            if answer != z3.unknown:
-                return solver.model() if answer == z3.sat else None
-        raise UndecidedError(solver.reason_unknown())
+        answer = ask(conditions, RLIMIT, QUICK)
+        self.spent += answer.resources
+        if answer.status == z3.unknown:
+            raise UndecidedError(answer.reason)
+        return answer.model
 
     def need_inputs(self, *terms: z3.ExprRef) -> None:
         """ValueError unless these terms have no symbols but inputs."""

@@ -67,20 +67,20 @@ def ask(conditions: Sequence[z3.BoolRef], rlimit: int, at_first: int = QUICK) ->
     `rlimit`: resource units of each, `at_first`: of the one for easy questions.
     They are new each time: z3's incremental mode is far slower on these questions.
     """
-    before = resources()
+    before = _resources()
     for make, limit in ((quick, min(at_first, rlimit)), (blasting, rlimit), (fresh, rlimit)):
         solver = make(conditions, limit)
         status = check(solver)
         if status != z3.unknown:
             model = solver.model() if status == z3.sat else None
-            return Answer(status, model, resources() - before, "")
+            return Answer(status, model, _resources() - before, "")
     reason = f"z3 gave up ({solver.reason_unknown()}) within rlimit {rlimit}"
-    return Answer(z3.unknown, None, resources() - before, reason)
+    return Answer(z3.unknown, None, _resources() - before, reason)
 
 
 _COUNTER = z3.SimpleSolver()
 
 
-def resources() -> int:
+def _resources() -> int:
     """z3's resource counter, which runs on from solver to solver."""
     return int(_COUNTER.statistics().get_key_value("rlimit count"))
