@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a contract expects of a claim, and whether a verdict meets it."""
+"""What a contract expects of a claim, whether a verdict meets it, and the record that says so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.record import Evidence
+from harness.record import ClaimRecord, Evidence
 from harness.solve.obligation import Verdict
 from trampoline.contract import Contract
 
@@ -34,3 +34,40 @@ def golden(contract: Contract, claim: str) -> Golden:
     if named is None:
         return Golden("", "", "", Evidence.CONFIRMED)
     return Golden(named.verdict, named.finding or "", named.title or "", Evidence(named.evidence))
+
+
+def claim_record(
+    contract: Contract,
+    claim: str,
+    sentence: str,
+    verdict: str,
+    reason: str,
+    seconds: float,
+    **fields: object,
+) -> ClaimRecord:
+    """The record of a claim on the contract's trampoline. `fields`: more of the record's."""
+    want = golden(contract, claim)
+    said: dict[str, object] = {
+        "trampoline": contract.name,
+        "summary": contract.summary,
+        "claim": claim,
+        "sentence": " ".join(sentence.split()),
+        "verdict": verdict,
+        "expected": want.expected,
+        "finding": want.finding,
+        "title": want.title,
+        "as_expected": False,
+        "reason": reason,
+        "seconds": seconds,
+        "obligations": (),
+        "witness": None,
+        "samples": None,
+        "bases": (),
+        "paths": (),
+        "not_reached": (),
+    }
+    record = ClaimRecord.model_validate(said | fields)
+    shown = record.replay.evidence if record.replay is not None else None
+    contradicted = record.samples is not None and bool(record.samples.contradictions)
+    met = want.met(verdict, shown) and not contradicted
+    return record.model_copy(update={"as_expected": met})

@@ -35,7 +35,7 @@ from harness.schedule.subject import Parts, Subject
 from harness.solve.obligation import Obligation, Verdict, worst
 from models.protocol import ASSUMPTIONS, Pair
 from models.protocol_claims import Claim
-from proofs.golden import golden
+from proofs.golden import claim_record
 from proofs.prove import recorded
 from proofs.subject import Subject as Trampoline
 from trampoline.contract import Contract
@@ -226,30 +226,6 @@ class PairCourt:
         reason: str = "",
         **fields: object,
     ) -> ClaimRecord:
+        said: dict[str, object] = {"assumptions": ASSUMPTIONS}
         contract = self._subject.contract
-        want = golden(contract, claim)
-        said: dict[str, object] = {
-            "trampoline": contract.name,
-            "summary": contract.summary,
-            "claim": claim,
-            "sentence": " ".join(sentence.split()),
-            "verdict": verdict,
-            "expected": want.expected,
-            "finding": want.finding,
-            "title": want.title,
-            "as_expected": False,
-            "reason": reason,
-            "seconds": seconds,
-            "assumptions": ASSUMPTIONS,
-            "obligations": (),
-            "witness": None,
-            "samples": None,
-            "bases": (),
-            "paths": (),
-            "not_reached": (),
-        }
-        record = ClaimRecord.model_validate(said | fields)
-        shown = record.replay.evidence if record.replay is not None else None
-        contradicted = record.samples is not None and bool(record.samples.contradictions)
-        met = want.met(verdict, shown) and not contradicted
-        return record.model_copy(update={"as_expected": met})
+        return claim_record(contract, claim, sentence, verdict, reason, seconds, **said | fields)

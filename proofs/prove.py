@@ -31,7 +31,7 @@ from harness.x86.execute import bases
 from harness.x86.given import word_name
 from harness.x86.tables import LINEAR_MAX
 from harness.x86.terms import VECTOR
-from proofs.golden import golden
+from proofs.golden import claim_record
 from proofs.safe import describe
 from proofs.subject import Subject
 
@@ -230,35 +230,18 @@ class Court:
         """The record of a claim. `promises`: what it takes for granted beyond what the run does;
         `fields`: more of the record's."""
         subject = self.subject
-        want = golden(subject.contract, claim)
-        promised = dict.fromkeys(promises)
+        known = [sentence for sentence, _ in subject.run.assumptions]
         said: dict[str, object] = {
-            "trampoline": subject.run.name,
-            "summary": subject.contract.summary,
-            "claim": claim,
-            "sentence": " ".join(sentence.split()),
-            "verdict": verdict,
-            "expected": want.expected,
-            "finding": want.finding,
-            "title": want.title,
-            "as_expected": False,
-            "reason": reason,
-            "seconds": seconds,
-            "assumptions": (*(sentence for sentence, _ in subject.run.assumptions), *promised),
-            "obligations": (),
-            "witness": None,
-            "samples": None,
+            "assumptions": (*known, *dict.fromkeys(promises)),
             "bases": (f"{self._bases[0]:#x}", f"{self._bases[1]:#x}"),
             "paths": tuple(
                 end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends
             ),
             "not_reached": not_reached(subject.image, subject.run.covered),
         }
-        record = ClaimRecord.model_validate(said | fields)
-        shown = record.replay.evidence if record.replay is not None else None
-        contradicted = record.samples is not None and bool(record.samples.contradictions)
-        met = want.met(verdict, shown) and not contradicted
-        return record.model_copy(update={"as_expected": met})
+        return claim_record(
+            subject.contract, claim, sentence, verdict, reason, seconds, **said | fields
+        )
 
 
 class Prove:
