@@ -25,10 +25,11 @@ from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
 from harness.replay.predict import Predictor
 from harness.replay.story import not_reached, story
-from harness.solve.decide import Satisfied, decide, smallest
+from harness.solve.decide import decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.x86.execute import bases
 from harness.x86.given import word_name
+from harness.x86.inputs import Inputs
 from harness.x86.tables import LINEAR_MAX
 from harness.x86.terms import VECTOR
 from proofs.golden import claim_record
@@ -54,7 +55,7 @@ class Court:
         self.predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
         self._decided: dict[tuple[tuple[int, ...], ...], tuple[Obligation, Result]] = {}
-        self._satisfied = Satisfied()
+        self._satisfied = Inputs()
         self._phys_bits = usual_phys_bits(subject.contract)
         self._steady = Machine(self._phys_bits)  # never started: only its memory map is asked for
 

@@ -14,7 +14,7 @@ from harness.x86.given import HAND_OVER, area_size, scratch
 from harness.x86.lift import MAX_LENGTH, lift
 from harness.x86.memory import stretches
 from harness.x86.promise import Range, lies_in
-from harness.x86.prover import Prover
+from harness.x86.prover import prover_of
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.tables import LINEAR_MAX, AddressMap
 from harness.x86.terms import index_symbol
@@ -213,7 +213,7 @@ class Subject:
 
     def exclude_each_other(self, end: PathEnd, conditions: tuple[z3.BoolRef, ...]) -> bool:
         """No input of the path meets the conditions, which speak of another start."""
-        return not Prover(self.run.hypotheses).possible(end.path, z3.And(*conditions))
+        return not prover_of(self.run).possible(end.path, z3.And(*conditions))
 
     def executes(self, end: PathEnd, mnemonic: str) -> bool:
         """One of the path's instructions is this one, as sleigh spells it."""

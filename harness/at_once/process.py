@@ -36,7 +36,7 @@ from harness.protocol.tree import (
 )
 from harness.x86.lift import FIELD
 from harness.x86.memory import Write, overlap
-from harness.x86.prover import Prover
+from harness.x86.prover import prover_of
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.terms import const, index_symbol, number, variables
 from models.at_once import FREE, OneImage
@@ -128,7 +128,7 @@ class _Reader:
 
     def __init__(self, contract: Contract, image: Image, run: Run) -> None:
         self._contract, self._image = contract, image
-        self._prover = Prover(run.hypotheses)
+        self._prover = prover_of(run)
         self._patched = [image.symbols[one.symbol] for one in contract.patched]
         self._lock: int | None = None
         self.initial: int | None = None

@@ -20,6 +20,7 @@ from harness.host.waiting import wait_obligations
 from harness.host.whole import whole_obligations
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Result, Verdict
+from harness.x86.inputs import Inputs
 from trampoline.contract import Contract
 from trampoline.host_object import HostObject
 
@@ -87,9 +88,10 @@ def decide_all(obligations: Iterable[Obligation]) -> list[tuple[Obligation, Resu
 
 
 def _decide_path(path: list[Obligation]) -> list[tuple[Obligation, Result]]:
-    goals = {one.name: one.goal for one in path}
-    result = decide(replace(path[0], goals=goals, shown_by={}), UserMemory(), rlimit=EASY)
+    goals, satisfied = {one.name: one.goal for one in path}, Inputs()
+    together = replace(path[0], goals=goals, shown_by={})
+    result = decide(together, UserMemory(), satisfied, rlimit=EASY)
     if result.verdict is not Verdict.PROVED:
-        return [(one, decide(one, UserMemory())) for one in path]
+        return [(one, decide(one, UserMemory(), satisfied)) for one in path]
     share = replace(result, seconds=result.seconds / len(path), rlimit=result.rlimit // len(path))
     return [(one, replace(share, obligation=one.name)) for one in path]

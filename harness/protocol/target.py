@@ -23,7 +23,7 @@ from harness.protocol.tree import (
     repeats,
 )
 from harness.x86.memory import Write, overlap
-from harness.x86.prover import Prover
+from harness.x86.prover import prover_of
 from harness.x86.run import PAGED, Access, EndKind, PathEnd, Run
 from harness.x86.terms import const, index_symbol, number
 from models.modes import Mode
@@ -63,7 +63,7 @@ class _Reader:
     def __init__(self, contract: Contract, image: Image, run: Run) -> None:
         self._contract = contract
         self._image = image
-        self._prover = Prover(run.hypotheses)
+        self._prover = prover_of(run)
         symbols, mailbox = image.symbols, contract.shared
         self._words = {
             symbols[contract.shared.status.word]: ("status", STATUS_WORD_SIZE),

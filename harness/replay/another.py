@@ -22,6 +22,7 @@ from harness.replay.predict import Input, Predictor, end_left_open
 from harness.replay.writes import Values
 from harness.solve.obligation import Obligation, Witness
 from harness.solve.witness import nearest_witness
+from harness.x86.inputs import Inputs
 from harness.x86.run import EndKind
 from harness.x86.solver import Answer, ask
 from harness.x86.terms import ENTRY_MEMORY, OTHER_MEMORY, subterms, variables
@@ -101,13 +102,14 @@ class _Query:
         self._predictor = predictor
         self._platform = platform
         self._facts: tuple[z3.BoolRef, ...] = ()
+        self._inputs = Inputs()
         self._parts: dict[int, _Parts] = {}
 
     def check(self, conditions: Conditions) -> Answer:
         """Are the conditions satisfiable together on the platform? With a model if they are."""
         for _ in range(ROUNDS):
             asked = (*conditions, *self._platform)
-            answer = ask((*asked, *self._facts), RLIMIT)
+            answer = ask((*asked, *self._facts), RLIMIT, known=self._inputs)
             new = () if answer.model is None else self._amiss(asked, answer.model)
             if not new:
                 return answer

@@ -6,39 +6,22 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import z3
 
 from harness.solve.obligation import Obligation, Result, Verdict
 from harness.solve.witness import Concrete, any_witness, nearest_witness
+from harness.x86.inputs import Inputs
 from harness.x86.solver import Answer, ask
 
 RLIMIT = 100_000_000  # z3 resource units for one question; the hardest in use needs a tenth
 
 
-class Satisfied:
-    """Inputs that satisfied the hypotheses of earlier obligations: they may satisfy others, too."""
-
-    def __init__(self) -> None:
-        self._models: list[z3.ModelRef] = []
-
-    def __contains__(self, hypotheses: tuple[z3.BoolRef, ...]) -> bool:
-        return any(_satisfies(model, hypotheses) for model in reversed(self._models))
-
-    def add(self, model: z3.ModelRef) -> None:
-        """Remember an input."""
-        self._models.append(model)
-
-
-def _satisfies(model: z3.ModelRef, conditions: tuple[z3.BoolRef, ...]) -> bool:
-    # The last ones tell obligations apart.
-    return all(z3.is_true(model.eval(c, model_completion=True)) for c in reversed(conditions))
-
-
 def decide(
     obligation: Obligation,
     concrete: Concrete,
-    satisfied: Satisfied | None = None,
+    satisfied: Inputs | None = None,
     rlimit: int | None = None,
 ) -> Result:
     """The verdict on one obligation, from solvers that share nothing with any other obligation.
@@ -48,14 +31,11 @@ def decide(
     not RLIMIT.
     """
     clock = _Clock(RLIMIT if rlimit is None else rlimit)
-    satisfied = Satisfied() if satisfied is None else satisfied
-    if obligation.hypotheses not in satisfied:
-        answer = clock.check(obligation.hypotheses)
-        if answer.status == z3.unsat:
-            return clock.result(obligation, Verdict.VACUOUS, "the hypotheses exclude every input")
-        if answer.model is None:
-            return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {answer.reason}")
-        satisfied.add(answer.model)
+    answer = clock.check(obligation.hypotheses, satisfied)
+    if answer.status == z3.unsat:
+        return clock.result(obligation, Verdict.VACUOUS, "the hypotheses exclude every input")
+    if answer.model is None:
+        return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {answer.reason}")
     answer = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)))
     if answer.status == z3.unsat:
         return clock.result(obligation, Verdict.PROVED)
@@ -84,7 +64,8 @@ def smallest(
     candidates = [obligation for obligation, _ in refuted.values()]
     if not candidates:
         return None
-    found = nearest_witness(candidates, defaults, preferred, concrete, _Clock(RLIMIT).check)
+    check = partial(_Clock(RLIMIT).check, known=Inputs())
+    found = nearest_witness(candidates, defaults, preferred, concrete, check)
     if found is None:
         return refuted[candidates[0].name]
     obligation, witness = found
@@ -100,9 +81,9 @@ class _Clock:
         self.started = time.perf_counter()
         self.rlimit = 0
 
-    def check(self, conditions: Sequence[z3.BoolRef]) -> Answer:
-        """Are the conditions satisfiable together? With a model if they are."""
-        answer = ask(conditions, self._limit)
+    def check(self, conditions: Sequence[z3.BoolRef], known: Inputs | None = None) -> Answer:
+        """Are the conditions satisfiable together? With a model if they are: see `ask`."""
+        answer = ask(conditions, self._limit, known=known)
         self.rlimit += answer.resources
         return answer
 

@@ -123,9 +123,18 @@ def _few_moved(
         if check((*attempt[1], *_but(at_default, movable))).status == z3.sat
     ]
     for count in range(MAX_MOVED + 1):
-        for moved in combinations(movable, count):
+        # So many of them, whichever, are one question.
+        enough = [
+            (attempt, at_default)
+            for attempt, at_default in hopeful
+            if check(
+                (*attempt[1], *_but(at_default, movable), _away(at_default, movable, count))
+            ).status
+            == z3.sat
+        ]
+        for moved in combinations(movable, count) if enough else ():
             kept = []
-            for (obligation, conditions), at_default in hopeful:
+            for (obligation, conditions), at_default in enough:
                 attempt = (*conditions, *_but(at_default, moved))
                 if set(moved) <= at_default.keys() and check(attempt).status == z3.sat:
                     kept.append((obligation, attempt))
@@ -144,6 +153,13 @@ def _few_moved(
 
 def _but(pins: Mapping[str, z3.BoolRef], moved: Sequence[str]) -> list[z3.BoolRef]:
     return [pin for name, pin in pins.items() if name not in moved]
+
+
+def _away(pins: Mapping[str, z3.BoolRef], movable: Sequence[str], most: int) -> z3.BoolRef:
+    """At most so many of the movable ones are not at their defaults."""
+    one, none = z3.BitVecVal(1, 16), z3.BitVecVal(0, 16)
+    away = [z3.If(pins[name], none, one) for name in movable if name in pins]
+    return z3.ULE(sum(away, none), most)
 
 
 def _longest(conditions: tuple[z3.BoolRef, ...], pins: Sequence[z3.BoolRef], check: Check) -> int:

@@ -4,18 +4,21 @@
 The budget is a resource limit, not a time, so that answers do not depend on the machine's load. "No
 answer" counts as possible and as not proved: the run may then carry a path too many, never too few.
 
-Two short cuts save most of the work. An input that is known to take the path may show at once that
-a condition is possible. And what is impossible on the path is mostly impossible for reasons that
+Two short cuts save most of the work. An input that is known may show at once that a condition is
+possible. And what is impossible on the path is mostly impossible for reasons that
 have nothing to do with it, which z3 sees faster when the path's conditions are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import z3
 
+from harness.x86.inputs import Inputs, meets
+from harness.x86.run import Run
 from harness.x86.solver import ask
 from harness.x86.terms import leaves
 
@@ -42,6 +45,7 @@ class Prover:
         self.calls = 0
         self._answers: dict[tuple[int, ...], Example] = {}
         self._models: dict[tuple[int, ...], list[z3.ModelRef]] = {}
+        self._inputs = Inputs()
         self._keep: list[z3.BoolRef] = []  # ids are unique only while their terms live
 
     def possible(self, path: Conditions, condition: z3.BoolRef, *, likely: bool = False) -> bool:
@@ -60,7 +64,8 @@ class Prover:
 
         False, too, where no input is known.
         """
-        return _satisfies(self._example(path, z3.BoolVal(True)), condition)
+        example = self._example(path, z3.BoolVal(True))
+        return isinstance(example, z3.ModelRef) and meets(example, (condition,))
 
     def example_of(self, path: Conditions, condition: z3.BoolRef, term: z3.BitVecRef) -> int | None:
         """A value that the term has for some input of the path with the condition.
@@ -112,17 +117,20 @@ class Prover:
     def _look_for(self, path: Conditions, condition: z3.BoolRef, likely: bool) -> Example:
         if known := self._models_of((*path, condition)):
             return known[-1]
-        example = UNKNOWN if likely else self._ask([condition])
-        here = not likely and all(_satisfies(example, part) for part in path)
-        if example is not None and not here:
-            example = self._ask([*path, condition])
+        everything = (*self.assumptions, *path, condition)
+        example: Example = self._inputs.that_meets(everything)
+        if example is None:
+            example = UNKNOWN if likely else self._ask([condition])
+            here = isinstance(example, z3.ModelRef) and meets(example, path)
+            if example is not None and not here:
+                example = self._ask([*path, condition])
         if isinstance(example, z3.ModelRef):
             self._models[_ids((*path, condition))] = [example]
         return example
 
     def _ask(self, conditions: Conditions) -> Example:
         self.calls += 1
-        answer = ask((*self.assumptions, *conditions), RLIMIT, AT_FIRST)
+        answer = ask((*self.assumptions, *conditions), RLIMIT, AT_FIRST, self._inputs)
         if answer.status == z3.unsat:
             return None
         return UNKNOWN if answer.model is None else answer.model
@@ -133,19 +141,19 @@ class Prover:
         known = self._models.get(key, [])
         if not known and conditions:
             *before, last = conditions
-            known = [m for m in self._models_of(before) if _satisfies(m, last)][-MODELS:]
+            known = [m for m in self._models_of(before) if meets(m, (last,))][-MODELS:]
             self._models[key] = known
         return known
 
 
+@lru_cache(maxsize=16)
+def prover_of(run: Run) -> Prover:
+    """The one for all questions about a run that has ended: what it knows it need not ask again."""
+    return Prover(run.hypotheses)
+
+
 def _ids(conditions: Conditions) -> tuple[int, ...]:
     return tuple(condition.get_id() for condition in conditions)
-
-
-def _satisfies(model: Example, condition: z3.BoolRef) -> bool:
-    if not isinstance(model, z3.ModelRef):
-        return False
-    return bool(z3.is_true(model.eval(condition, model_completion=True)))
 
 
 def _value(model: z3.ModelRef, term: z3.BitVecRef) -> int:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import z3
 
+from harness.x86.inputs import Inputs
+
 QUICK = 100_000  # z3 resource units for the solver that is tried first
 _QUICK = z3.Then("simplify", "propagate-values", "smt")
 _BLAST = z3.Then(
@@ -61,18 +63,28 @@ class Answer(NamedTuple):
     reason: str
 
 
-def ask(conditions: Sequence[z3.BoolRef], rlimit: int, at_first: int = QUICK) -> Answer:
+def ask(
+    conditions: Sequence[z3.BoolRef],
+    rlimit: int,
+    at_first: int = QUICK,
+    known: Inputs | None = None,
+) -> Answer:
     """Are the conditions satisfiable together? Solvers of several kinds, until one can say.
 
-    `rlimit`: resource units of each, `at_first`: of the one for easy questions.
-    They are new each time: z3's incremental mode is far slower on these questions.
+    `rlimit`: resource units of each, `at_first`: of the one for easy questions. `known`: inputs
+    that are tried before, and that what is found is added to.
+    The solvers are new each time: z3's incremental mode is far slower on these questions.
     """
+    if known is not None and (model := known.that_meets(conditions)) is not None:
+        return Answer(z3.sat, model, 0, "")
     before = _resources()
     for make, limit in ((quick, min(at_first, rlimit)), (blasting, rlimit), (fresh, rlimit)):
         solver = make(conditions, limit)
         status = check(solver)
         if status != z3.unknown:
             model = solver.model() if status == z3.sat else None
+            if known is not None and model is not None:
+                known.add(model)
             return Answer(status, model, _resources() - before, "")
     reason = f"z3 gave up ({solver.reason_unknown()}) within rlimit {rlimit}"
     return Answer(z3.unknown, None, _resources() - before, reason)

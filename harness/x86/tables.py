@@ -16,7 +16,7 @@ import z3
 
 from harness.x86.behind import EntriesBehind, MayBeDamaged, NotTheHosts
 from harness.x86.memory import PAGE, Memory, Write
-from harness.x86.prover import Prover
+from harness.x86.prover import Prover, prover_of
 from harness.x86.run import PathEnd, Run
 from harness.x86.terms import const, simplify
 from models.modes import CR0_WP, CR4_LA57, EFER_NXE
@@ -108,7 +108,7 @@ class _Entries:
             gib_pages=run.features.gib_pages,
             maxphyaddr=run.inputs["maxphyaddr"],
         )
-        self._end, self._prover = end, Prover(run.hypotheses)
+        self._end, self._prover = end, prover_of(run)
         self.reader = EntryReader(end.memory, self._prover, end.path)
 
     @cached_property
@@ -143,7 +143,7 @@ def _has_five_levels(run: Run, end: PathEnd) -> bool:
     five = z3.simplify(end.state.control.cr4 & CR4_LA57 != 0)
     if z3.is_true(five) or z3.is_false(five):
         return bool(z3.is_true(five))
-    prover = Prover(run.hypotheses)
+    prover = prover_of(run)
     if prover.holds(end.path, five):
         return True
     if prover.holds(end.path, z3.Not(five)):

@@ -8,6 +8,7 @@ import z3
 
 from harness.solve import decide as module
 from harness.solve.obligation import Obligation, Verdict, worst
+from harness.x86.inputs import Inputs
 from tests.solve.toys import FLAG, AlwaysZero, AsTheModelSays, X, Y, byte, judged
 
 HARD = z3.And(X * Y == 0xFFFF_FFFB, *(z3.UGT(t, 1) & z3.ULT(t, 0x10000) for t in (X, Y)))
@@ -98,10 +99,10 @@ def test_a_claim_is_as_good_as_its_worst_obligation(
 
 def test_only_hypotheses_that_can_be_met_are_remembered() -> None:
     met, unmet = (z3.ULT(X, 4),), (z3.ULT(X, 4), z3.UGT(X, 4))
-    satisfied = module.Satisfied()
+    satisfied = Inputs()
     for _ in range(2):
         for hypotheses, verdict in ((met, Verdict.PROVED), (unmet, Verdict.VACUOUS)):
             obligation = Obligation("toy", hypotheses, {"small": z3.ULT(X, 10)})
             assert module.decide(obligation, AsTheModelSays(), satisfied).verdict is verdict
-    assert met in satisfied
-    assert unmet not in satisfied
+    assert satisfied.that_meets(met) is not None
+    assert satisfied.that_meets(unmet) is None
