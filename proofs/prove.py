@@ -55,7 +55,7 @@ class Court:
         self.predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
         self._decided: dict[tuple[tuple[int, ...], ...], tuple[Obligation, Result]] = {}
-        self._satisfied = Inputs()
+        self._satisfied = Inputs(most=64)
         self._phys_bits = usual_phys_bits(subject.contract)
         self._steady = Machine(self._phys_bits)  # never started: only its memory map is asked for
 
