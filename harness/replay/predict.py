@@ -152,6 +152,14 @@ class Prediction:
         """How many bytes outside the image the path may write."""
         return sum(write.span for write, _ in self._leaving())
 
+    def writes_to(self, part: range) -> bool:
+        """The path writes to these physical addresses. What lies between the first and the last
+        byte of a write counts as written."""
+        return any(
+            start < part.stop and part.start < start + write.span
+            for write, start in zip(self._end.writes, self._starts, strict=True)
+        )
+
     def _leaving(self) -> list[tuple[CompiledWrite, int]]:
         """The writes that do not lie in the image, each with its address."""
         first, last = self.given.base, self.given.base + len(self.entry)

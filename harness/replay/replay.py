@@ -119,8 +119,11 @@ def obstacle(machine: Machine, prediction: Prediction, wanted: Expected) -> str:
     if prediction.left_open:
         return prediction.left_open
     image = range(given.base, given.base + length)
-    if _meet(payload, image) and not (kernel in image and kernel == prediction.inside):
-        return "the payload would overwrite the image"
+    if _meet(payload, image):
+        if not (kernel in image and kernel == prediction.inside):
+            return "the payload would overwrite the image"
+        if fetched and prediction.writes_to(payload):
+            return "the path writes to the image where the payload lies"
     return _obstacle_outside(machine, prediction, wanted, payload) or fault_not_raised(prediction)
 
 

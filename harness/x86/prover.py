@@ -5,8 +5,8 @@ The budget is a resource limit, not a time, so that answers do not depend on the
 answer" counts as possible and as not proved: the run may then carry a path too many, never too few.
 
 Two short cuts save most of the work. An input that is known may show at once that a condition is
-possible. And what is impossible on the path is mostly impossible for reasons that
-have nothing to do with it, which z3 sees faster when the path's conditions are left out.
+possible. And what is impossible on the path is mostly impossible for reasons that have nothing to
+do with it, which z3 sees faster when the path's conditions are left out.
 """
 
 from __future__ import annotations
@@ -117,10 +117,12 @@ class Prover:
     def _look_for(self, path: Conditions, condition: z3.BoolRef, likely: bool) -> Example:
         if known := self._models_of((*path, condition)):
             return known[-1]
-        everything = (*self.assumptions, *path, condition)
-        example: Example = self._inputs.that_meets(everything)
+        inputs = self._inputs  # all of them meet the assumptions
+        example: Example = inputs.that_meets((*path, condition))
         if example is None:
-            example = UNKNOWN if likely else self._ask([condition])
+            # Where an input meets it elsewhere it is not impossible for reasons of its own.
+            alone = not likely and inputs.that_meets((condition,)) is None
+            example = self._ask([condition]) if alone else UNKNOWN
             here = isinstance(example, z3.ModelRef) and meets(example, path)
             if example is not None and not here:
                 example = self._ask([*path, condition])
@@ -130,10 +132,13 @@ class Prover:
 
     def _ask(self, conditions: Conditions) -> Example:
         self.calls += 1
-        answer = ask((*self.assumptions, *conditions), RLIMIT, AT_FIRST, self._inputs)
+        answer = ask((*self.assumptions, *conditions), RLIMIT, AT_FIRST)
         if answer.status == z3.unsat:
             return None
-        return UNKNOWN if answer.model is None else answer.model
+        if answer.model is None:
+            return UNKNOWN
+        self._inputs.add(answer.model)
+        return answer.model
 
     def _models_of(self, conditions: Conditions) -> list[z3.ModelRef]:
         """Inputs met before that satisfy these conditions."""

@@ -23,6 +23,7 @@ from trampoline.image import Image, load_image
 RFC = Path(__file__).resolve().parents[2] / "trampoline/multikernel_rfc/contract.toml"
 BASE = 0x90000
 MIB, GIB = 1 << 20, 1 << 30
+LA57_BASE = 2 * MIB
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,23 @@ class Subject:
     predictor: Predictor
 
 
-def load(path: Path = RFC) -> Subject:
-    """Assemble and execute it."""
+def load(path: Path = RFC, only_base: int | None = None) -> Subject:
+    """Assemble and execute it, for every base or for `only_base`."""
     contract = load_contract(path)
     image = load_image(contract)
-    run = execute(contract, image)
+    run = execute(contract, image, only_base)
     return Subject(contract, image, run, Predictor(contract, image, run))
 
 
 @pytest.fixture(scope="session")
 def rfc() -> Subject:
     return load()
+
+
+@pytest.fixture(scope="session")
+def la57() -> Subject:
+    """As posted, at LA57_BASE: on page tables of a boot loader's, of which nothing is known."""
+    return load(RFC.parents[1] / "la57_posted" / "contract.toml", LA57_BASE)
 
 
 @pytest.fixture(scope="session")

@@ -17,30 +17,17 @@ from harness.replay.another import ANOTHER, other_witnesses, show_another
 from harness.replay.cpu import QEMU_CPU
 from harness.replay.evidence import NOT_VIOLATED, Machines, show
 from harness.replay.platform import as_on_qemu, conditions
-from harness.replay.predict import Predictor
 from harness.replay.replay import not_replayed
 from harness.solve.evaluate import evaluate
 from harness.solve.obligation import Obligation, Witness
-from harness.x86.execute import execute
 from harness.x86.run import EndKind, PathEnd
 from harness.x86.terms import VECTOR, variables
-from tests.replay.conftest import GIB, MIB, RFC, Subject, given
-from trampoline.contract import load_contract
-from trampoline.image import load_image
+from tests.replay.conftest import GIB, MIB, Subject, given
 
 FAR = 600 * GIB  # not mapped: a shutdown
 GOAL = "what is demanded"
 PLATFORM = Machine(40)  # never started
 DEFAULTS = {**QEMU_CPU, "maxphyaddr": 40, "boot_params_phys_addr": 2 * MIB}
-
-
-@pytest.fixture(scope="module")
-def la57() -> Subject:
-    """On page tables of a boot loader's, of which nothing is known; at one base."""
-    contract = load_contract(RFC.parents[1] / "la57_posted" / "contract.toml")
-    image = load_image(contract)
-    run = execute(contract, image, 2 * MIB)
-    return Subject(contract, image, run, Predictor(contract, image, run))
 
 
 @pytest.fixture(scope="module")
