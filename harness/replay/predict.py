@@ -9,6 +9,7 @@ from functools import cached_property
 
 import z3
 
+from harness.replay.translation import PagingState, is_identity
 from harness.replay.writes import CompiledWrite, Values
 from harness.solve.evaluate import Function, compile_term
 from harness.solve.obligation import Witness
@@ -16,9 +17,9 @@ from harness.x86.execute import APIC_ID
 from harness.x86.given import HAND_OVER, unknown
 from harness.x86.memory import stretches
 from harness.x86.run import EndKind, PathEnd, Run
-from harness.x86.tables import AddressMap, linear_address
 from harness.x86.terms import ENTRY, VECTOR, variables
 from harness.x86.translate import HOSTS
+from models.modes import CR0_WP, CR4_LA57, EFER_NXE
 from models.paging import Access
 from trampoline.contract import Contract
 from trampoline.image import LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
@@ -150,7 +151,7 @@ class Prediction:
     @cached_property
     def outside_size(self) -> int:
         """How many bytes outside the image the path may write."""
-        return sum(write.span for write, _ in self._leaving())
+        return sum(write.span for write, _ in self._leaving)
 
     def writes_to(self, part: range) -> bool:
         """The path writes to these physical addresses. What lies between the first and the last
@@ -160,6 +161,7 @@ class Prediction:
             for write, start in zip(self._end.writes, self._starts, strict=True)
         )
 
+    @cached_property
     def _leaving(self) -> list[tuple[CompiledWrite, int]]:
         """The writes that do not lie in the image, each with its address."""
         first, last = self.given.base, self.given.base + len(self.entry)
@@ -173,7 +175,7 @@ class Prediction:
         if self.outside_size > OUTSIDE_MAX:
             return {}
         written: dict[int, int] = {}
-        for write, start in self._leaving():
+        for write, start in self._leaving:
             for address, data in write.stores(start, self.values, self.memory):
                 written.update(enumerate(data, address))
         inside = range(self.given.base, self.given.base + len(self.entry))
@@ -193,9 +195,28 @@ class Prediction:
         return bytes(window)
 
     def mapped(self, linear: int, access: Access) -> bool:
-        """At the end of the path, the byte at `linear` is mapped to itself for this access."""
-        values = Values({**self.values, str(linear_address): linear})
-        return bool(self._end.identity(access)(values, self._byte))
+        """At the end of the path, the byte at `linear` is mapped to itself for this access: the
+        tables that lie in memory then are walked."""
+        state = self._paging
+        if state is None:
+            raise ValueError("translations are asked for at the hand-off only")
+        return is_identity(linear, access, state, self.byte_at_end)
+
+    @cached_property
+    def _paging(self) -> PagingState | None:
+        """What a walk at the end depends on beside memory; None if the path hands nothing over."""
+        return self._end.paging_state(self.values, self.memory)
+
+    def byte_at_end(self, address: int) -> int:
+        """The byte at a physical address at the end of the path."""
+        offset = address - self.given.base
+        if 0 <= offset < len(self.entry):
+            return self.image_after[offset]
+        for write, start in reversed(self._leaving):
+            byte = write.byte(address - start, self.values, self.memory)
+            if byte is not None:
+                return byte
+        return self._byte(address)
 
 
 def end_left_open(end: PathEnd) -> str:
@@ -288,7 +309,6 @@ class _CompiledEnd:
         self._run = run
         self.end = end
         self.path = [compile_term(condition) for condition in end.path]
-        self._identity: dict[Access, Function] = {}
 
     @cached_property
     def _seen(self) -> list[tuple[str, Function]]:
@@ -337,16 +357,24 @@ class _CompiledEnd:
         return [compile_term(a.linear) for a in self.end.accesses if a.kind == "accessed"]
 
     @cached_property
-    def _map(self) -> AddressMap:
-        return AddressMap(self._run, self.end)
+    def _paging(self) -> dict[str, Function]:
+        """The terms of a PagingState."""
+        control, run = self.end.state.control, self._run
+        terms: dict[str, z3.ExprRef] = {
+            "cr3": control.cr3,
+            "five_levels": control.cr4 & CR4_LA57 != 0,
+            "write_protect": control.cr0 & CR0_WP != 0,
+            "no_execute": control.efer & EFER_NXE != 0,
+            "gib_pages": run.features.gib_pages,
+            "maxphyaddr": run.inputs["maxphyaddr"],
+        }
+        return {name: compile_term(z3.simplify(term)) for name, term in terms.items()}
 
-    def identity(self, access: Access) -> Function:
-        """Whether `linear_address` is mapped to itself, as a function."""
-        if access not in self._identity:
-            if self.end.kind is not EndKind.HAND_OFF:
-                raise ValueError("translations are asked for at the hand-off only")
-            self._identity[access] = compile_term(self._map.identity(linear_address, access))
-        return self._identity[access]
+    def paging_state(self, values: Values, memory: Callable[[int], int]) -> PagingState | None:
+        """What a walk at the hand-off depends on beside memory; None if there is no hand-off."""
+        if self.end.kind is not EndKind.HAND_OFF:
+            return None
+        return PagingState(**{name: term(values, memory) for name, term in self._paging.items()})
 
 
 OPEN = (

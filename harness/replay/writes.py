@@ -66,3 +66,14 @@ class CompiledWrite:
             indexed[INDEX] = index
             value = fixed if self._constant else self._value(indexed, memory)
             yield start + index * stride, value.to_bytes(size, "little")
+
+    def byte(
+        self, offset: int, values: Mapping[str, int], memory: Callable[[int], int]
+    ) -> int | None:
+        """What is written to the byte `offset` bytes behind the first one; None if nothing is."""
+        record = self._record
+        stride = record.stride if isinstance(record, RangeWrite) else self.span
+        if not 0 <= offset < self.span or offset % stride >= record.size:
+            return None
+        value = self._value(Values({**values, INDEX: offset // stride}), memory)
+        return value >> 8 * (offset % stride) & 0xFF

@@ -25,6 +25,7 @@ from harness.x86.terms import leaves
 RLIMIT = 20_000_000  # z3 resource units, about ten seconds
 AT_FIRST = 1_000_000  # the same for the solver that is tried first: most questions here are easy
 MODELS = 4  # inputs to remember of each path
+REMEMBERED = 10_000  # questions that were answered with "impossible"
 Conditions = Sequence[z3.BoolRef]
 
 
@@ -35,6 +36,28 @@ class _Unknown:
 UNKNOWN = _Unknown()
 Example: TypeAlias = "z3.ModelRef | _Unknown | None"
 """An input that satisfies conditions; None if it is proved that there is none."""
+
+
+class _Impossible:
+    """Conditions that z3 has proved to exclude each other, whoever asked, in any order.
+
+    Runs of one image, or of two that are much alike, ask many questions alike. Only proofs are
+    shared: they are true of the conditions, whatever these speak of.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[frozenset[int], Conditions] = {}  # ids are unique while terms live
+
+    def __contains__(self, conditions: Conditions) -> bool:
+        return frozenset(_ids(conditions)) in self._known
+
+    def add(self, conditions: Conditions) -> None:
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[frozenset(_ids(conditions))] = conditions
+
+
+_IMPOSSIBLE = _Impossible()
 
 
 class Prover:
@@ -131,9 +154,13 @@ class Prover:
         return example
 
     def _ask(self, conditions: Conditions) -> Example:
+        asked = (*self.assumptions, *conditions)
+        if asked in _IMPOSSIBLE:
+            return None
         self.calls += 1
-        answer = ask((*self.assumptions, *conditions), RLIMIT, AT_FIRST)
+        answer = ask(asked, RLIMIT, AT_FIRST)
         if answer.status == z3.unsat:
+            _IMPOSSIBLE.add(asked)
             return None
         if answer.model is None:
             return UNKNOWN

@@ -75,3 +75,23 @@ def test_leaves_follow_parts_sums_and_joins_of_constants() -> None:
     assert leaves(page + 0x1000, 8) == {0x2000, 0x3000}
     assert leaves(x + 1, 8) == frozenset()
     assert len(leaves(choice(*range(20)), 8)) <= 8
+
+
+def test_what_is_proved_impossible_is_not_asked_again_whoever_asks_and_in_any_order() -> None:
+    first, second = Prover([z3.ULT(y, 7), z3.UGT(y, 3)]), Prover([z3.UGT(y, 3)])
+    assert not first.possible((x == y,), x == 9, likely=True)
+    assert not second.possible((z3.ULT(y, 7), x == 9), x == y, likely=True)
+    assert (first.calls, second.calls) == (1, 0)
+    # Fewer conditions are another question.
+    assert second.possible((x == 9,), x == y, likely=True)
+    assert second.calls == 1
+
+
+def test_only_so_many_answers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+    for number in range(100, 105):
+        assert not Prover([]).possible((x == number,), x == number + 1, likely=True)
+    again = Prover([])
+    assert not again.possible((x == 104,), x == 105, likely=True)
+    assert not again.possible((x == 100,), x == 101, likely=True)
+    assert again.calls == 1
