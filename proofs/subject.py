@@ -13,7 +13,7 @@ from harness.x86.execute import execute
 from harness.x86.given import HAND_OVER, area_size, scratch
 from harness.x86.lift import MAX_LENGTH, lift
 from harness.x86.memory import stretches
-from harness.x86.promise import Range, lies_in
+from harness.x86.promise import Range, lies_in, misses
 from harness.x86.prover import prover_of
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.tables import LINEAR_MAX, AddressMap
@@ -95,13 +95,14 @@ class Subject:
         promises: tuple[str, ...] = (),
         probe: z3.BitVecRef | None = None,
         shown_by: Mapping[str, tuple[str, ...]] | None = None,
+        because: tuple[z3.BoolRef, ...] = (),
     ) -> Obligation:
         """An obligation under the assumptions, a path's condition and further hypotheses."""
         path = end.path if end is not None else ()
         hypotheses = (*self.run.hypotheses, *path, *given)
         return Obligation(
             name, hypotheses, goals, chosen or {}, promises, probe, shown_by or {},
-            self.run.any_registers,
+            self.run.any_registers, because,
         )  # fmt: skip
 
     def never(self, ends: list[PathEnd], otherwise: str) -> list[Obligation]:
@@ -328,9 +329,13 @@ class Subject:
     def spares_status(self, access: Access) -> z3.BoolRef:
         """No byte of the access (of any of its stores) is one of the status word."""
         word = self.base + self.status_offset
+        return self.spares(access, (word, z3.BitVecVal(STATUS_WORD_SIZE, 64)))
+
+    def spares(self, access: Access, part: Range) -> z3.BoolRef:
+        """No byte of the access (of any of its stores) lies in the range."""
         first = access.linear + index_symbol * access.stride
-        misses = z3.And(z3.UGE(first - word, STATUS_WORD_SIZE), z3.UGE(word - first, access.size))
-        return z3.Implies(z3.ULT(index_symbol, access.count), misses)
+        counted = z3.ULT(index_symbol, access.count)
+        return z3.Implies(counted, misses(first, access.size, part))
 
     def writes(self, end: PathEnd) -> list[Access]:
         """All accesses of a path that change memory."""

@@ -6,9 +6,8 @@ from __future__ import annotations
 import z3
 
 from harness.solve.obligation import IMAGE, NOTHING, OUTSIDE, Obligation
-from harness.x86.promise import lies_in
+from harness.x86.promise import Range, lies_in, misses
 from harness.x86.run import Access, EndKind, PathEnd
-from harness.x86.terms import index_symbol
 from proofs.prove import Prove
 from proofs.subject import SIZE, Subject
 
@@ -61,11 +60,14 @@ def _untouched(
     size: z3.BitVecRef,
     given: z3.BoolRef,
 ) -> Obligation:
-    goals, shown_by = {}, {}
+    goals, shown_by, stays = {}, {}, []
+    missed = _misses(subject, (start, size))
     for number, access in enumerate(end.accesses, start=1):
         if access.writes:
             name = f"access {number}, a {access.kind} at {access.instruction:#x}, spares {what}"
-            goals[name] = _apart(subject, access, start, size)
+            stays.append(subject.lies_where_it_may(access, [range(len(subject.image.data))]))
+            # The usual reason, which z3 finds much sooner when it is told.
+            goals[name] = z3.Or(z3.And(missed, stays[-1]), subject.spares(access, (start, size)))
             in_image = z3.is_true(subject.lies_in(access, [range(len(subject.image.data))]))
             shown_by[name] = (IMAGE,) if in_image else (OUTSIDE,)
     promises: tuple[str, ...] = (f"all of {what} lies below 2^MAXPHYADDR",)
@@ -80,6 +82,7 @@ def _untouched(
         subject.exists(start, size),
         promises=promises,
         shown_by=shown_by,
+        because=(missed, *stays),
     )
 
 
@@ -121,13 +124,7 @@ def _name(access: Access, number: int) -> str:
     return f"access {number}, a {access.kind} at {access.instruction:#x}, stays where it may"
 
 
-def _apart(subject: Subject, access: Access, start: z3.BitVecRef, size: z3.BitVecRef) -> z3.BoolRef:
-    """No byte of the access lies in [start, start + size)."""
-    first = access.linear + index_symbol * access.stride
-    meets = z3.Or(z3.ULT(first - start, size), z3.ULT(start - first, access.size))
-    apart = z3.Implies(z3.ULT(index_symbol, access.count), z3.Not(meets))
-    # The usual reason, which z3 finds much sooner when it is told: the image lies between.
-    length = len(subject.image.data)
-    missed = z3.And(z3.UGE(start - subject.base, length), z3.UGE(subject.base - start, size))
-    inside = subject.lies_in(access, [range(length)])
-    return z3.Or(z3.And(missed, inside), apart)
+def _misses(subject: Subject, part: Range) -> z3.BoolRef:
+    """No byte of the range lies in the image, or in what the code may use outside of it."""
+    image = (subject.base, z3.BitVecVal(len(subject.image.data), 64))
+    return z3.And(*(misses(*part, place) for place in (image, *subject.outside)))

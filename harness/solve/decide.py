@@ -36,6 +36,8 @@ def decide(
         return clock.result(obligation, Verdict.VACUOUS, "the hypotheses exclude every input")
     if answer.model is None:
         return clock.result(obligation, Verdict.UNKNOWN, f"hypotheses: {answer.reason}")
+    if clock.proves_in_two_steps(obligation):
+        return clock.result(obligation, Verdict.PROVED)
     answer = clock.check((*obligation.hypotheses, z3.Not(obligation.goal)))
     if answer.status == z3.unsat:
         return clock.result(obligation, Verdict.PROVED)
@@ -86,6 +88,14 @@ class _Clock:
         answer = ask(conditions, self._limit, known=known)
         self.rlimit += answer.resources
         return answer
+
+    def proves_in_two_steps(self, obligation: Obligation) -> bool:
+        """The hypotheses imply the conditions of `because`, and these the goal."""
+        if not obligation.because:
+            return False
+        between = z3.And(*obligation.because)
+        steps = ((*obligation.hypotheses, z3.Not(between)), (between, z3.Not(obligation.goal)))
+        return all(self.check(step).status == z3.unsat for step in steps)
 
     def result(self, obligation: Obligation, verdict: Verdict, reason: str = "") -> Result:
         seconds = time.perf_counter() - self.started

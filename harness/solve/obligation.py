@@ -44,6 +44,10 @@ class Obligation:
     IMAGE, OUTSIDE, NOTHING, and names of registers at the hand-off, such as "gdtr_limit" ("if" and
     "df" of RFLAGS). For a goal without an entry that is END.
 
+    `because`: conditions that together imply the goal, as a proof in two steps would have it. Both
+    steps are proved; where one fails, the goal is asked for as it stands. They can save time, and
+    change no verdict.
+
     `any_registers`: it speaks of a run whose registers and flags hold anything at entry.
     """
 
@@ -55,6 +59,7 @@ class Obligation:
     probe: z3.BitVecRef | None = None
     shown_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     any_registers: bool = False
+    because: tuple[z3.BoolRef, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := self.shown_by.keys() - self.goals.keys():

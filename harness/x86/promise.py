@@ -96,8 +96,8 @@ def lies_in(first: z3.BitVecRef, size: int, part: Range) -> z3.BoolRef:
     return z3.And(z3.UGE(length, size), z3.ULE(first - start, length - size))
 
 
-def misses(first: z3.BitVecRef, size: int, part: Range) -> z3.BoolRef:
-    """None of the `size` bytes from `first` on lies in the range."""
+def misses(first: z3.BitVecRef, size: int | z3.BitVecRef, part: Range) -> z3.BoolRef:
+    """None of the `size` bytes from `first` on, one or more, lies in the range."""
     start, length = part
     apart = z3.And(z3.UGE(first - start, length), z3.UGE(start - first, size))
     return z3.Or(length == 0, apart)

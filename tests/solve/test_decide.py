@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import z3
 
 from harness.solve import decide as module
+from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Verdict, worst
+from harness.x86 import solver
 from harness.x86.inputs import Inputs
+from harness.x86.solver import Answer
 from tests.solve.toys import FLAG, AlwaysZero, AsTheModelSays, X, Y, byte, judged
 
 HARD = z3.And(X * Y == 0xFFFF_FFFB, *(z3.UGT(t, 1) & z3.ULT(t, 0x10000) for t in (X, Y)))
@@ -106,3 +111,43 @@ def test_only_hypotheses_that_can_be_met_are_remembered() -> None:
             assert module.decide(obligation, AsTheModelSays(), satisfied).verdict is verdict
     assert satisfied.that_meets(met) is not None
     assert satisfied.that_meets(unmet) is None
+
+
+def in_two_steps(goal: z3.BoolRef, because: z3.BoolRef, *hypotheses: z3.BoolRef) -> Verdict:
+    obligation = Obligation("toy", hypotheses, {"the goal": goal}, because=(because,))
+    return decide(obligation, AsTheModelSays()).verdict
+
+
+def test_what_implies_the_goal_and_follows_from_the_hypotheses_saves_the_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def ask(conditions: Sequence[z3.BoolRef], rlimit: int, known: Inputs | None = None) -> Answer:
+        asked.append(conditions)
+        return solver.ask(conditions, rlimit, known=known)
+
+    monkeypatch.setattr(module, "ask", ask)
+    assert in_two_steps(z3.ULT(X, 10), z3.ULT(X, 9), z3.ULT(X, 8)) is Verdict.PROVED
+    assert len(asked) == 3  # hypotheses, and the two steps
+    asked.clear()
+    assert in_two_steps(z3.ULT(X, 10), z3.ULT(X, 11), z3.ULT(X, 8)) is Verdict.PROVED
+    assert len(asked) == 4  # the reason is none: the goal is asked for, too
+
+
+@pytest.mark.parametrize(
+    ("goal", "verdict"), [(z3.ULT(X, 9), Verdict.PROVED), (z3.ULT(X, 7), Verdict.REFUTED)]
+)
+@pytest.mark.parametrize(
+    "because",
+    [z3.ULT(X, 3), z3.ULT(X, 20), z3.BoolVal(False), z3.BoolVal(True), Y == 1],
+    ids=["does not follow", "implies nothing", "false", "true", "of another symbol"],
+)
+def test_a_reason_that_is_none_changes_no_verdict(
+    goal: z3.BoolRef, verdict: Verdict, because: z3.BoolRef
+) -> None:
+    assert in_two_steps(goal, because, z3.ULT(X, 8)) is verdict
+
+
+def test_a_reason_does_not_make_up_for_hypotheses_that_exclude_every_input() -> None:
+    assert in_two_steps(X == 1, X == 1, X != X) is Verdict.VACUOUS
