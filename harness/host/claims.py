@@ -45,7 +45,7 @@ class UserMemory:
         return lambda address: unknown.get(address, 0)
 
 
-EASY = 1_500_000
+EASY = 500_000
 """z3's resource units for all goals of a path at once."""
 
 

@@ -206,7 +206,7 @@ def _small(
 def _least(
     conditions: tuple[z3.BoolRef, ...], symbol: z3.BitVecRef, check: Check, exact: bool
 ) -> int:
-    """The smallest value of a symbol under satisfiable conditions, by bisection.
+    """The smallest value of a symbol under satisfiable conditions, by bisection at round numbers.
 
     If not `exact`: one that needs no more bits.
     """
@@ -229,13 +229,28 @@ def _least(
             least, many = found, found.bit_length()
     low = 1 << few - 1 if few else 0
     while exact and low < least:
-        middle = (low + least) // 2
+        middle = _roundest(low, least - 1)
         found = below(middle)
         if found is None:
             low = middle + 1
-        else:
+            continue
+        least = found
+        # Where one is found at a round number, it is often the smallest.
+        if least == middle > low:
+            found = below(middle - 1)
+            if found is None:
+                break
             least = found
     return least
+
+
+def _roundest(low: int, high: int) -> int:
+    """Of the numbers from `low` to `high` that with the most zero bits at its end."""
+    for zeros in range(high.bit_length(), 0, -1):
+        number = -(-low >> zeros) << zeros
+        if number <= high:
+            return number
+    return low
 
 
 def _checked(

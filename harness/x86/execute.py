@@ -13,6 +13,7 @@ from typing import Any
 import angr
 import archinfo
 import z3
+from claripy.backends import backend_z3
 
 from harness.x86.cpu import Cpu, after_hand_over, after_init_sipi
 from harness.x86.engine import TrampolineEngine
@@ -34,6 +35,10 @@ MAX_OPEN_AFTER_REFUSAL = 16  # with a refusal nothing can be proved: more paths 
 PAGE = 0x1000
 
 APIC_ID = "initial_apic_id"
+
+# With angr, z3 takes 30 microseconds for each constant, to allow for more than 4,300 digits. No
+# constant here has more than 20.
+backend_z3.INT_STRING_CHUNK_SIZE = None
 
 
 def bases(contract: Contract, image: Image) -> tuple[int, int]:
