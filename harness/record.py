@@ -27,14 +27,27 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SecondRecord(_Record):
+    """What a second solver says of an obligation: of the hypotheses, and of an input that meets
+    them and violates the goal. "sat", "unsat", or "none" if it gives no answer."""
+
+    solver: str  # name and version
+    hypotheses: str
+    violation: str
+    seconds: float
+    script: str  # file name of the second question in SMT-LIB 2; "" if it could not be asked
+
+
 class ObligationRecord(_Record):
-    """One obligation of the claim. `rlimit` counts z3's resource units."""
+    """One obligation of the claim. `rlimit` counts z3's resource units. `second`: None if no second
+    solver was asked."""
 
     name: str
     verdict: str
     seconds: float
     rlimit: int
     reason: str = ""
+    second: SecondRecord | None = None
 
 
 class StepRecord(_Record):

@@ -13,12 +13,13 @@ from rich.console import Console
 
 from harness.record import ClaimRecord
 from harness.replay.evidence import Machines
+from harness.solve.second import SecondSolver
 from harness.x86.execute import execute
 from proofs import interrupt
 from proofs.pair import PairCourt
 from proofs.prove import Court, Prove, accept
 from proofs.subject import Subject
-from reports.files import OUT, read_all, write_records
+from reports.files import OUT, read_all, write_atomically, write_records
 from reports.html import write_page
 from reports.summary import last_line
 from reports.table import print_table
@@ -48,6 +49,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="find for which inputs a refuted claim holds, and prove it (a minute more)",
     )
     parser.addoption(
+        "--second-solver",
+        action="store_true",
+        help="let a second solver decide each obligation, too; where they differ: DISAGREE",
+    )
+    parser.addoption(
+        "--smt2",
+        type=Path,
+        metavar="FOLDER",
+        help="with --second-solver: keep what it is asked, in SMT-LIB 2",
+    )
+    parser.addoption(
         "--out",
         default=OUT,
         type=Path,
@@ -72,6 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
             loaded[contract.name] = (contract, load_image(contract))
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
+    if config.getoption("--smt2") and not config.getoption("--second-solver"):
+        raise pytest.UsageError("--smt2: add --second-solver, which is asked what is kept there.")
     config.stash[_loaded] = loaded
     config.stash[_records] = []
 
@@ -149,7 +163,21 @@ def court(request: pytest.FixtureRequest, machines: Machines) -> Court:
     run = execute(contract, image, progress=say)
     say(f"executed: {len(run.ends)} paths in {run.seconds:.1f} s", keep=True)
     safe_sets = request.config.getoption("--safe-sets")
-    return Court(Subject(contract, image, run), machines, say, safe_sets)
+    return Court(Subject(contract, image, run), machines, say, safe_sets, _second(request.config))
+
+
+def _second(config: pytest.Config) -> SecondSolver | None:
+    """The second solver, if one is wanted."""
+    folder = config.getoption("--smt2")
+
+    def keep(name: str, script: str) -> None:
+        if folder is not None:
+            try:
+                write_atomically({folder / name: script.encode()})
+            except UserError as error:
+                pytest.exit(str(error), returncode=1)
+
+    return SecondSolver(keep) if config.getoption("--second-solver") else None
 
 
 @pytest.fixture
@@ -162,7 +190,8 @@ def subject(court: Court) -> Subject:
 def pair(court: Court, request: pytest.FixtureRequest) -> Iterator[PairCourt]:
     """The trampoline and its host."""
     subject = court.subject
-    with closing(PairCourt(subject, _Say(request.config, subject.contract.name))) as found:
+    say, second = _Say(request.config, subject.contract.name), _second(request.config)
+    with closing(PairCourt(subject, say, second)) as found:
         yield found
 
 

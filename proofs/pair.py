@@ -33,6 +33,7 @@ from harness.schedule.evidence import sample, show
 from harness.schedule.machine import Machine
 from harness.schedule.subject import Parts, Subject
 from harness.solve.obligation import Obligation, Verdict, worst
+from harness.solve.second import SecondSolver
 from models.protocol import ASSUMPTIONS, Pair
 from models.protocol_claims import Claim
 from proofs.golden import claim_record
@@ -53,9 +54,12 @@ class Progress(Protocol):
 class PairCourt:
     """Judges all claims on one pair. The six on its protocol are decided together, once."""
 
-    def __init__(self, subject: Trampoline, progress: Progress) -> None:
+    def __init__(
+        self, subject: Trampoline, progress: Progress, second: SecondSolver | None = None
+    ) -> None:
         self._subject = subject
         self._progress = progress
+        self._second = second
         self._open = ExitStack()
 
     def close(self) -> None:
@@ -136,6 +140,8 @@ class PairCourt:
         self._progress(f"{claim}: the host's code")
         try:
             judged = decide_all(obligations(host, self._subject.contract))
+            if self._second is not None:
+                judged = [(one, self._second.judge(one, result)) for one, result in judged]
             verdict = worst([result.verdict for _, result in judged])
             shown: tuple[Refutation, ...] = ()
             if verdict is Verdict.REFUTED:

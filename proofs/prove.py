@@ -17,6 +17,7 @@ from harness.record import (
     Evidence,
     ObligationRecord,
     SamplesRecord,
+    SecondRecord,
     WitnessRecord,
 )
 from harness.replay.another import show_another
@@ -27,6 +28,7 @@ from harness.replay.predict import Predictor
 from harness.replay.story import not_reached, story
 from harness.solve.decide import decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
+from harness.solve.second import SecondSolver
 from harness.x86.execute import bases
 from harness.x86.given import word_name
 from harness.x86.inputs import Inputs
@@ -46,12 +48,18 @@ class Court:
     """Judges all claims on one trampoline; sampling is done once and serves all of them."""
 
     def __init__(
-        self, subject: Subject, machines: Machines, progress: Progress, safe_sets: bool = False
+        self,
+        subject: Subject,
+        machines: Machines,
+        progress: Progress,
+        safe_sets: bool = False,
+        second: SecondSolver | None = None,
     ) -> None:
         self.subject = subject
         self._machines = machines
         self.progress = progress
         self._safe_sets = safe_sets
+        self._second = second
         self.predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
         self._decided: dict[tuple[tuple[int, ...], ...], tuple[Obligation, Result]] = {}
@@ -125,6 +133,8 @@ class Court:
         key = tuple(tuple(term.get_id() for term in terms) for terms in sides)
         if key not in self._decided:
             result = decide(obligation, self.predictor, self._satisfied)
+            if self._second is not None:
+                result = self._second.judge(obligation, result)
             self._decided[key] = (obligation, result)
         return self._decided[key][1]
 
@@ -268,6 +278,7 @@ def recorded(result: Result) -> ObligationRecord:
         seconds=result.seconds,
         rlimit=result.rlimit,
         reason=result.reason,
+        second=SecondRecord.model_validate(vars(result.second)) if result.second else None,
     )
 
 

@@ -70,6 +70,7 @@ def render_page(records: Iterable[ClaimRecord]) -> str:
         .render(
             headline=summary.headline(ordered),
             summary_line=summary.summary_line(ordered),
+            second_line=summary.second_line(ordered),
             last_line=summary.last_line(ordered),
             findings=summary.findings(ordered),
             sections=[_section(name, group) for name, group in summary.by_trampoline(ordered)],

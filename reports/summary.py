@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import groupby
 
-from harness.record import ClaimRecord, Evidence
+from harness.record import ClaimRecord, Evidence, SecondRecord
 
 CLAIM_ORDER = (
     "paths",
@@ -138,6 +138,23 @@ def headline(records: Iterable[ClaimRecord]) -> str:
         "Proved of the assembled machine code, for every load address and all inputs that the "
         f"assumptions below allow: {', '.join(parts) or 'nothing'}."
     )
+
+
+def second_line(records: Iterable[ClaimRecord]) -> str | None:
+    """On how many obligations a second solver agrees; None if none was asked."""
+    asked = [(o, o.second) for r in records for o in r.obligations if o.second is not None]
+    if not asked:
+        return None
+    names = ", ".join(dict.fromkeys(second.solver for _, second in asked))
+    agreed = sum(o.verdict != "DISAGREE" and _answered(second) for o, second in asked)
+    spent = sum(second.seconds for _, second in asked)
+    return (
+        f"second solver: {names} agrees on {agreed:,} of {len(asked):,} obligations ({spent:.0f} s)"
+    )
+
+
+def _answered(second: SecondRecord) -> bool:
+    return "none" not in (second.hypotheses, second.violation)
 
 
 def last_line(records: Iterable[ClaimRecord]) -> str | None:

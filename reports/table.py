@@ -22,6 +22,7 @@ from reports.summary import (
     is_contradicted,
     last_line,
     name_of,
+    second_line,
     seconds,
     summary_line,
     verdict_tone,
@@ -64,6 +65,8 @@ def print_table(records: Iterable[ClaimRecord], console: Console) -> None:
     for record in ordered:
         _print_note(record, console)
     console.print(_plain(summary_line(ordered), _worst(ordered)), soft_wrap=not console.is_terminal)
+    if (line := second_line(ordered)) is not None:
+        console.print(_plain(line), soft_wrap=not console.is_terminal)
 
 
 def _plain(text: str, style: str = "") -> Text:

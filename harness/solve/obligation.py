@@ -13,6 +13,7 @@ import z3
 class Verdict(StrEnum):
     """The outcome of an obligation or a claim, the gravest first."""
 
+    DISAGREE = "DISAGREE"  # a second solver says something else
     REFUTED = "REFUTED"  # a concrete input violates it, checked without the solver
     UNSUPPORTED = "UNSUPPORTED"  # the machine met something that it does not model
     INCOMPLETE = "INCOMPLETE"  # a path was lost
@@ -85,8 +86,21 @@ class Witness:
 
 
 @dataclass(frozen=True)
+class Second:
+    """What a second solver says: are the hypotheses satisfiable, and are they with a goal that
+    fails? "sat", "unsat", or "none" if it gives no answer."""
+
+    solver: str  # name and version
+    hypotheses: str
+    violation: str
+    seconds: float
+    script: str  # file name of the second question in SMT-LIB 2; "" if it could not be asked
+
+
+@dataclass(frozen=True)
 class Result:
-    """The verdict on one obligation. `rlimit` counts z3's resource units, not time."""
+    """The verdict on one obligation. `rlimit` counts z3's resource units, not time. `second`: what
+    a second solver says, if it was asked."""
 
     obligation: str
     verdict: Verdict
@@ -94,6 +108,7 @@ class Result:
     rlimit: int
     reason: str = ""
     witness: Witness | None = None
+    second: Second | None = None
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
