@@ -13,11 +13,12 @@ help: ## show this list
 setup: ## install what is missing (the other commands do this first)
 	@.ci/setup
 
-prove: setup ## prove the shipped trampolines, replay witnesses, find safe sets, write the report
-	@$(PYTHON) -m pytest proofs/ -q -n auto --safe-sets $(ARGS)
+prove: setup ## prove the shipped trampolines with two solvers, replay, find safe sets, report
+	@$(PYTHON) -m pytest proofs/ -q -n auto --safe-sets --second-solver $(ARGS)
 
-test: lint ## lint, then run the tests
+test: lint ## lint, run the tests, and prove the shipped trampolines with two solvers
 	@$(PYTHON) -m pytest tests/ -n auto --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest proofs/ -q -n auto --second-solver
 
 lint: setup ## check style and types
 	@$(PYTHON) -m ruff check --quiet

@@ -41,11 +41,14 @@ def proofs(checkout: Path) -> Proofs:
     """`proofs(contract, "paths")` proves the claims of `tiny` that match."""
 
     def run(
-        contract: Path, claims: str = "", env: Mapping[str, str] | None = None
+        contract: Path,
+        claims: str = "",
+        env: Mapping[str, str] | None = None,
+        options: tuple[str, ...] = (),
     ) -> subprocess.CompletedProcess[str]:
         chosen = f"tiny and ({claims})" if claims else "tiny"
         return subprocess.run(
-            [*PROOFS[:-1], chosen, "--trampoline", str(contract)],
+            [*PROOFS[:-1], chosen, "--trampoline", str(contract), *options],
             cwd=checkout,
             env={**os.environ, **(env or {})},
             capture_output=True,
