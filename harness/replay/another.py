@@ -58,7 +58,7 @@ def other_witnesses(
             way = z3.Or(*(end.condition for end in left))
             narrowed = [replace(o, hypotheses=(*o.hypotheses, way)) for o in obligations]
             query = _Query(predictor, platform)
-            found = nearest_witness(narrowed, defaults, (), predictor, query.check, least=False)
+            found = nearest_witness(narrowed, defaults, (), predictor, query.check)
             if found is None:
                 break
             yield found

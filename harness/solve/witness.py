@@ -50,12 +50,11 @@ def nearest_witness(
     preferred: Sequence[z3.BoolRef],
     concrete: Concrete,
     check: Check,
-    least: bool = True,
 ) -> tuple[Obligation, Witness] | None:
     """Of all inputs that violate one of the obligations, the nearest to the defaults; or None.
 
     Few inputs leave their defaults, the first in `defaults` first, and their values are as small as
-    can be, or with `least` unset of as few bits.
+    can be.
     Tried in this order: unknown memory all zero and the preferred conditions hold; unknown memory
     all zero; anything.
     """
@@ -64,7 +63,7 @@ def nearest_witness(
         found = []
         for obligation, pinned in _few_moved(attempts, defaults, check):
             symbols = _symbols(_violation(obligation))
-            small = _small(pinned, symbols, defaults, obligation, check, least)
+            small = _small(pinned, symbols, defaults, obligation, check)
             model = check(small).model
             if model is None:
                 continue
@@ -184,7 +183,6 @@ def _small(
     defaults: Mapping[str, int],
     obligation: Obligation,
     check: Check,
-    least: bool,
 ) -> tuple[z3.BoolRef, ...]:
     """Give each symbol in turn its wanted value or else the smallest possible one."""
     wanted = {**{name: 0 for name in symbols}, **defaults, **obligation.chosen}
@@ -197,18 +195,15 @@ def _small(
             if z3.is_bool(symbol):
                 conditions = (*conditions, z3.Not(pin))
             else:
-                value = _least(conditions, symbol, check, exact=least)
+                value = _least(conditions, symbol, check)
                 conditions = (*conditions, symbol == value)
         left = left[held + 1 :]
     return conditions
 
 
-def _least(
-    conditions: tuple[z3.BoolRef, ...], symbol: z3.BitVecRef, check: Check, exact: bool
-) -> int:
-    """The smallest value of a symbol under satisfiable conditions, by bisection at round numbers.
-
-    If not `exact`: one that needs no more bits.
+def _least(conditions: tuple[z3.BoolRef, ...], symbol: z3.BitVecRef, check: Check) -> int:
+    """The smallest value of a symbol under satisfiable conditions, by bisection at round numbers:
+    of its bits, then of its value.
     """
 
     def below(most: int) -> int | None:
@@ -228,7 +223,7 @@ def _least(
         else:
             least, many = found, found.bit_length()
     low = 1 << few - 1 if few else 0
-    while exact and low < least:
+    while low < least:
         middle = _roundest(low, least - 1)
         found = below(middle)
         if found is None:
