@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import z3
 from rich.console import Console
 
 from harness.record import ClaimRecord
@@ -54,6 +55,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="let a second solver decide each obligation, too; where they differ: DISAGREE",
     )
     parser.addoption(
+        "--seed", type=int, default=0, metavar="N", help="z3's random seed (default: %(default)s)"
+    )
+    parser.addoption(
+        "--backwards",
+        action="store_true",
+        help="decide the obligations of a claim in reverse order",
+    )
+    parser.addoption(
         "--smt2",
         type=Path,
         metavar="FOLDER",
@@ -71,6 +80,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Load every contract and image first: a mistake in one ends the run in one sentence."""
     interrupt.install()
+    for solver in ("smt", "sat"):
+        z3.set_param(f"{solver}.random_seed", config.getoption("--seed"))
     loaded: dict[str, tuple[Contract, Image]] = {}
     paths = [*sorted(SHIPPED.glob("*/contract.toml")), *config.getoption("--trampoline")]
     try:
@@ -162,8 +173,15 @@ def court(request: pytest.FixtureRequest, machines: Machines) -> Court:
     say("executing for all inputs")
     run = execute(contract, image, progress=say)
     say(f"executed: {len(run.ends)} paths in {run.seconds:.1f} s", keep=True)
-    safe_sets = request.config.getoption("--safe-sets")
-    return Court(Subject(contract, image, run), machines, say, safe_sets, _second(request.config))
+    options = request.config.getoption
+    return Court(
+        Subject(contract, image, run),
+        machines,
+        say,
+        safe_sets=options("--safe-sets"),
+        second=_second(request.config),
+        backwards=options("--backwards"),
+    )
 
 
 def _second(config: pytest.Config) -> SecondSolver | None:
@@ -190,8 +208,11 @@ def subject(court: Court) -> Subject:
 def pair(court: Court, request: pytest.FixtureRequest) -> Iterator[PairCourt]:
     """The trampoline and its host."""
     subject = court.subject
-    say, second = _Say(request.config, subject.contract.name), _second(request.config)
-    with closing(PairCourt(subject, say, second)) as found:
+    say, backwards = _Say(request.config, subject.contract.name), "--backwards"
+    court_of_pair = PairCourt(
+        subject, say, _second(request.config), request.config.getoption(backwards)
+    )
+    with closing(court_of_pair) as found:
         yield found
 
 

@@ -55,11 +55,17 @@ class PairCourt:
     """Judges all claims on one pair. The six on its protocol are decided together, once."""
 
     def __init__(
-        self, subject: Trampoline, progress: Progress, second: SecondSolver | None = None
+        self,
+        subject: Trampoline,
+        progress: Progress,
+        second: SecondSolver | None = None,
+        backwards: bool = False,
     ) -> None:
+        """`second` and `backwards` are as for Court."""
         self._subject = subject
         self._progress = progress
         self._second = second
+        self._backwards = backwards
         self._open = ExitStack()
 
     def close(self) -> None:
@@ -139,7 +145,7 @@ class PairCourt:
             return record(Verdict.UNSUPPORTED, host)
         self._progress(f"{claim}: the host's code")
         try:
-            judged = decide_all(obligations(host, self._subject.contract))
+            judged = decide_all(obligations(host, self._subject.contract), self._backwards)
             if self._second is not None:
                 judged = [(one, self._second.judge(one, result)) for one, result in judged]
             verdict = worst([result.verdict for _, result in judged])

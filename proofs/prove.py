@@ -32,6 +32,7 @@ from harness.solve.second import SecondSolver
 from harness.x86.execute import bases
 from harness.x86.given import word_name
 from harness.x86.inputs import Inputs
+from harness.x86.prover import prover_of
 from harness.x86.tables import LINEAR_MAX
 from harness.x86.terms import VECTOR
 from proofs.golden import claim_record
@@ -54,12 +55,15 @@ class Court:
         progress: Progress,
         safe_sets: bool = False,
         second: SecondSolver | None = None,
+        backwards: bool = False,
     ) -> None:
+        """`second` is asked, too. `backwards`: obligations are decided in reverse order."""
         self.subject = subject
         self._machines = machines
         self.progress = progress
         self._safe_sets = safe_sets
         self._second = second
+        self._backwards = backwards
         self.predictor = Predictor(subject.contract, subject.image, subject.run)
         self._bases = bases(subject.contract, subject.image)
         self._decided: dict[tuple[tuple[int, ...], ...], tuple[Obligation, Result]] = {}
@@ -79,10 +83,12 @@ class Court:
         `gaps`: what the machine refused on other runs that the claim speaks of.
         """
         started = time.perf_counter()
+        turn = -1 if self._backwards else 1
         results = []
-        for obligation in obligations:
+        for obligation in obligations[::turn]:
             self.progress(f"{claim}: {obligation.name}")
             results.append(self._decide(obligation))
+        results = results[::turn]
         gaps = (*self.subject.gaps, *gaps)
         verdicts = [result.verdict for result in results]
         verdicts += [Verdict.UNSUPPORTED for _ in gaps]
@@ -249,6 +255,7 @@ class Court:
                 end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends
             ),
             "not_reached": not_reached(subject.image, subject.run.covered),
+            "machine_rlimit": max(subject.run.hardest, prover_of(subject.run).hardest),
         }
         return claim_record(
             subject.contract, claim, sentence, verdict, reason, seconds, **said | fields

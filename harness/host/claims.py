@@ -74,8 +74,11 @@ def kick_obligations(host: HostObject, contract: Contract) -> tuple[Obligation, 
     return (*kick.obligations(), *wait_obligations(kick), *release_obligations(host, contract))
 
 
-def decide_all(obligations: Iterable[Obligation]) -> list[tuple[Obligation, Result]]:
-    """Each obligation with its verdict, as from `decide` with `UserMemory`.
+def decide_all(
+    obligations: Iterable[Obligation], backwards: bool = False
+) -> list[tuple[Obligation, Result]]:
+    """Each obligation with its verdict, as from `decide` with `UserMemory`. `backwards`: they are
+    decided in reverse order, and given in the same one.
 
     Those of one path, which have the same hypotheses, are first asked for all at once; only where
     that is not easily proved, one by one. What they took together counts in equal shares.
@@ -84,7 +87,9 @@ def decide_all(obligations: Iterable[Obligation]) -> list[tuple[Obligation, Resu
     for obligation in obligations:
         key = tuple(hypothesis.get_id() for hypothesis in obligation.hypotheses)
         paths.setdefault(key, []).append(obligation)
-    return [pair for path in paths.values() for pair in _decide_path(path)]
+    turn = -1 if backwards else 1
+    judged = [_decide_path(path[::turn])[::turn] for path in list(paths.values())[::turn]]
+    return [pair for path in judged[::turn] for pair in path]
 
 
 def _decide_path(path: list[Obligation]) -> list[tuple[Obligation, Result]]:

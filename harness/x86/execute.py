@@ -96,6 +96,7 @@ def execute(
         ends=tuple(environment.ends),
         covered=tuple(sorted(environment.covered)),
         solver_calls=environment.prover.calls,
+        hardest=environment.prover.hardest,
         seconds=time.perf_counter() - started,
         lost=lost,
         any_registers=any_registers,

@@ -66,6 +66,8 @@ class Prover:
     def __init__(self, assumptions: Conditions) -> None:
         self.assumptions = tuple(a for a in assumptions if not z3.is_true(a))
         self.calls = 0
+        self.hardest = 0
+        """z3's resource units that the hardest question took, up to RLIMIT of each solver."""
         self._answers: dict[tuple[int, ...], Example] = {}
         self._models: dict[tuple[int, ...], list[z3.ModelRef]] = {}
         self._inputs = Inputs()
@@ -159,6 +161,7 @@ class Prover:
             return None
         self.calls += 1
         answer = ask(asked, RLIMIT, AT_FIRST)
+        self.hardest = max(self.hardest, answer.resources)
         if answer.status == z3.unsat:
             _IMPOSSIBLE.add(asked)
             return None

@@ -172,7 +172,8 @@ class Run:
     `assumptions` are sentence and condition: what contract and manual restrict the inputs to. It
     holds on every path. `covered` are the offsets of all instructions that some path executes.
     `lost` says why paths are missing; it is empty if none is. `any_registers`: registers and flags
-    hold anything at a real-mode entry, see `cpu.after_init_sipi`.
+    hold anything at a real-mode entry, see `cpu.after_init_sipi`. `solver_calls`: questions to z3,
+    and `hardest`: z3's resource units that the hardest one took.
     """
 
     name: str
@@ -186,6 +187,7 @@ class Run:
     ends: tuple[PathEnd, ...]
     covered: tuple[int, ...]
     solver_calls: int
+    hardest: int
     seconds: float
     lost: str = ""
     any_registers: bool = False

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Do verdicts depend on luck? Prove all with other solver seeds, and obligations in reverse order.
+
+    python -m proofs.steady [--seeds 20] [options of pytest proofs/]
+
+Every variant must give the verdicts and witnesses of the first one (seed 0), and no question may
+come near its budget. The verdict files of each are kept, so that a run which was interrupted goes
+on where it stopped; it starts anew when anything in the project changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from rich.console import Console
+
+from harness.record import ClaimRecord
+from harness.solve import decide
+from harness.x86 import prover
+from reports.files import OUT, read_all, write_atomically
+from trampoline.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("harness", "models", "proofs", "reports", "trampoline")
+COMPLETE = "complete"
+"""Stands beside the verdict files of a variant that came to its end: what it was proved of."""
+HEAD_ROOM = 5.0
+"""The budget is to be so many times what the hardest question takes."""
+
+Known = Mapping[tuple[str, str], ClaimRecord]
+"""Verdicts by trampoline and claim."""
+
+
+class Variant(NamedTuple):
+    """One way to prove all: z3's random seed, and whether obligations come in reverse order."""
+
+    seed: int
+    backwards: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"seed-{self.seed}{'-backwards' if self.backwards else ''}"
+
+    @property
+    def options(self) -> list[str]:
+        """What it adds to the options of `pytest proofs/`."""
+        return ["--seed", str(self.seed), *(["--backwards"] if self.backwards else [])]
+
+
+def variants(seeds: int) -> list[Variant]:
+    """The first is what the others are compared with."""
+    return [Variant(0), Variant(0, backwards=True), *map(Variant, range(1, seeds))]
+
+
+def differences(first: Known, other: Known) -> Iterator[str]:
+    """What another variant says otherwise, a line for each claim."""
+    for key in sorted(first.keys() | other.keys()):
+        here, there = first.get(key), other.get(key)
+        name = " ".join(key)
+        if here is None or there is None:
+            yield f"{name}: decided by one of the two only"
+        elif here.verdict != there.verdict:
+            yield f"{name}: {here.verdict}, there {there.verdict} ({there.reason})"
+        elif shown(here) != shown(there):
+            yield f"{name}: {here.verdict} by another witness"
+
+
+def shown(record: ClaimRecord) -> object:
+    """What refutes a claim, without what was seen when it was replayed."""
+    witness = record.witness
+    return (
+        witness and (witness.inputs, witness.violated, witness.end, witness.path),
+        witness and witness.another and (witness.another.inputs, witness.another.violated),
+        [(one.shows, one.events) for one in record.schedules],
+        [(one.goal, one.inputs) for one in record.goals],
+    )
+
+
+def head_room(records: Sequence[ClaimRecord]) -> tuple[float, str]:
+    """How many times the hardest question fits into its budget, and which question that is.
+
+    What an obligation took for all of its questions counts as one.
+    """
+    found = [
+        (
+            decide.RLIMIT / obligation.rlimit,
+            f"{record.trampoline} {record.claim}, {obligation.name}",
+        )
+        for record in records
+        for obligation in record.obligations
+        if obligation.rlimit
+    ]
+    found += [
+        (prover.RLIMIT / record.machine_rlimit, f"{record.trampoline}, the symbolic execution")
+        for record in records
+        if record.machine_rlimit
+    ]
+    return min(found, default=(float("inf"), "no question"))
+
+
+def fingerprint(options: Sequence[str]) -> str:
+    """Changes when any file of the project does, or the options do."""
+    digest = hashlib.sha256("\0".join(options).encode())
+    files = [path for part in PARTS for path in (ROOT / part).rglob("*") if path.is_file()]
+    for path in sorted((*files, ROOT / "requirements.lock")):
+        if OUT not in path.parents and "__pycache__" not in path.parts and path.is_file():
+            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def prove(variant: Variant, folder: Path, options: Sequence[str], mark: str) -> str:
+    """Prove all in this way, if that is not done. "" or why there are no verdicts."""
+    complete = folder / COMPLETE
+    if complete.is_file() and complete.read_text(errors="replace") == mark:
+        return ""
+    for old in folder.glob("*"):
+        old.unlink()
+    command = [sys.executable, "-m", "pytest", "proofs/", "-q", "-n", "auto"]
+    done = subprocess.run(
+        [*command, *options, *variant.options, "--out", str(folder)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode not in (0, 1):  # 1: a verdict that is not expected, which is compared
+        return (done.stderr or done.stdout).strip().rpartition("\n")[2]
+    write_atomically({complete: mark.encode()})
+    return ""
+
+
+def campaign(options: Namespace, more: Sequence[str], console: Console) -> bool:
+    """Whether all variants agree with head room to spare. Raises UserError."""
+    mark, steady, everything = fingerprint(more), True, []
+    first: Known = {}
+    todo = variants(options.seeds)
+    for number, variant in enumerate(todo, start=1):
+        folder = options.out / variant.name
+        console.print(f"{number}/{len(todo)} {variant.name}: proving", soft_wrap=True)
+        if why := prove(variant, folder, more, mark):
+            raise UserError(f"{variant.name}: no verdicts: {why}")
+        records = read_all(folder)
+        known = {(record.trampoline, record.claim): record for record in records}
+        everything += records
+        first = first or known
+        found = list(differences(first, known))
+        for line in found:
+            console.print(f"  {line}", style="bold red", soft_wrap=True, markup=False)
+        console.print(f"  {len(known)} claims, {len(found)} differences", soft_wrap=True)
+        steady = steady and bool(known) and not found
+    factor, hardest = head_room(everything)
+    style = "bold red" if factor < HEAD_ROOM else ""
+    said = f"head room: x {factor:.1f} (at least {HEAD_ROOM:.0f} is wanted): {hardest}"
+    console.print(said, style=style, soft_wrap=True, markup=False)
+    return steady and factor >= HEAD_ROOM
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 if all variants agree; 1 if not, or with one sentence."""
+    parser = ArgumentParser(prog="python -m proofs.steady", description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=20, help="how many; default: 20")
+    parser.add_argument(
+        "--out", type=Path, default=OUT / "steady", help="default: reports/out/steady"
+    )
+    options, more = parser.parse_known_args(arguments)
+    try:
+        return 0 if campaign(options, more, Console(highlight=False)) else 1
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _run() -> NoReturn:
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)  # the variants that are complete are kept
+
+
+if __name__ == "__main__":
+    _run()
