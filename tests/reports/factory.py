@@ -17,11 +17,19 @@ from harness.record import (
     SafeSetRecord,
     SamplesRecord,
     ScheduleRecord,
+    SecondRecord,
     StepRecord,
     TransitionRecord,
     WitnessRecord,
 )
 
+AGREES = SecondRecord(
+    solver="bitwuzla 0.10.0",
+    hypotheses="sat",
+    violation="unsat",
+    seconds=0.25,
+    script="0123456789abcdef.smt2",
+)
 NO_QEMU = "qemu-system-x86_64 not found"
 
 
@@ -40,8 +48,11 @@ def proved(trampoline: str = "multikernel", claim: str = "hand_off", **changes: 
         "seconds": 1.25,
         "assumptions": ("The CPU has long mode.",),
         "obligations": (
-            ObligationRecord(name="rip is kernel", verdict="PROVED", seconds=0.75, rlimit=1234567),
+            ObligationRecord(
+                name="rip is kernel", verdict="PROVED", seconds=0.75, rlimit=1234567, second=AGREES
+            ),
         ),
+        "machine_rlimit": 765432,
         "witness": None,
         "samples": samples(),
         "bases": ("0x1000", "0x9b000"),

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from harness.record import ClaimRecord, Evidence
 from reports.html import compare, render_page, write_page
 from tests.reports.factory import (
+    AGREES,
     another,
     broken,
     host_broken,
@@ -164,6 +165,7 @@ NESTED = {
             replay(),
             *proved().obligations,
             *another().path,
+            AGREES,
         ),
         *(safe_set(), *safe_set().outside),
     )

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from harness.record import ClaimRecord, Evidence
-from reports.summary import CLAIM_ORDER, headline, summary_line
+from reports.summary import CLAIM_ORDER, headline, second_line, summary_line
 from reports.table import last_line, print_table
 from tests.reports.factory import (
+    AGREES,
     NO_QEMU,
     no_samples,
     not_replayed,
@@ -151,7 +152,7 @@ def test_the_summary_line_counts_and_names_what_is_amiss() -> None:
     assert "0 of 1 claims" in headline([contradicted])
     assert summary_line([]) == "no verdicts"
     assert headline([]).endswith("nothing.")
-    assert printed(ALL, 100).splitlines()[-1] == summary_line(ALL)
+    assert printed(ALL, 100).splitlines()[-2] == summary_line(ALL)
     assert printed([], 100).endswith("no verdicts\n")
 
 
@@ -163,3 +164,17 @@ def test_the_last_line_speaks_only_if_something_was_not_replayed() -> None:
     assert last_line([refuted(witness=witness(replay=not_replayed())), *ALL]) == said
     both = [proved(samples=no_samples()), proved("y", samples=no_samples("no gcc"))]
     assert last_line(both) == f"{said}; no gcc"
+
+
+def test_the_second_solver_is_named_with_what_it_agrees_on() -> None:
+    records = [proved(), refuted()]
+    said = "second solver: bitwuzla 0.10.0 agrees on 2 of 2 obligations (0 s)"
+    assert second_line(records) == said
+    assert printed(records, 100).splitlines()[-1] == said
+    (one,) = proved().obligations
+    silent = one.model_copy(update={"second": AGREES.model_copy(update={"violation": "none"})})
+    other = one.model_copy(update={"verdict": "DISAGREE"})
+    without = one.model_copy(update={"second": None})
+    mixed = [proved(obligations=(one, silent, other, without))]
+    assert second_line(mixed) == "second solver: bitwuzla 0.10.0 agrees on 1 of 3 obligations (1 s)"
+    assert second_line([proved(obligations=(without,))]) is None
