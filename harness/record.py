@@ -188,6 +188,7 @@ class ClaimRecord(_Record):
     bases: tuple[str, ...]  # lowest and highest; none of a claim on trampoline and host together
     paths: tuple[str, ...]  # how each path of the run ends
     not_reached: tuple[str, ...]  # instructions of the image that no path executes
+    one_way: tuple[str, ...] = ()  # conditional branches that every path takes, or none
     machine_rlimit: int = 0  # of the hardest question of the symbolic execution
     safe_set: SafeSetRecord | None = None
     schedules: tuple[ScheduleRecord, ...] = ()  # the shortest first

@@ -26,8 +26,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from harness.replay.coverage import not_reached
 from harness.replay.predict import Predictor
-from harness.replay.story import not_reached, source_of, symbol_before
+from harness.replay.story import source_of, symbol_before
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Verdict, worst
 from harness.x86.execute import execute

@@ -21,11 +21,12 @@ from harness.record import (
     WitnessRecord,
 )
 from harness.replay.another import show_another
+from harness.replay.coverage import not_reached, one_way
 from harness.replay.cpu import QEMU_CPU
 from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
 from harness.replay.predict import Predictor
-from harness.replay.story import not_reached, story
+from harness.replay.story import story
 from harness.solve.decide import decide, smallest
 from harness.solve.obligation import Obligation, Result, Verdict, Witness, worst
 from harness.solve.second import SecondSolver
@@ -255,6 +256,7 @@ class Court:
                 end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends
             ),
             "not_reached": not_reached(subject.image, subject.run.covered),
+            "one_way": one_way(subject.image, subject.run),
             "machine_rlimit": max(subject.run.hardest, prover_of(subject.run).hardest),
         }
         return claim_record(

@@ -40,6 +40,7 @@ class Section:
     assumptions: tuple[Fact, ...]
     paths: tuple[Fact, ...]
     not_reached: tuple[Fact, ...]
+    one_way: tuple[Fact, ...]
     pair_assumptions: tuple[Fact, ...]
     """Of the claims on trampoline and host together; the others speak of the trampoline alone."""
     transitions: tuple[TransitionRecord, ...]
@@ -140,6 +141,7 @@ def _section(name: str, records: Sequence[ClaimRecord]) -> Section:
         assumptions=_facts(alone, lambda record: record.assumptions),
         paths=_facts(alone, lambda record: _counted(record.paths)),
         not_reached=_facts(alone, lambda record: record.not_reached),
+        one_way=_facts(alone, lambda record: record.one_way),
         pair_assumptions=_facts(together, lambda record: record.assumptions),
         transitions=transitions,
         diagram=state_diagram(transitions) if transitions else None,

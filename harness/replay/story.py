@@ -24,7 +24,7 @@ from models.modes import Mode
 from trampoline.contract import Contract
 from trampoline.image import Image
 
-__all__ = ["not_reached", "source_of", "story", "symbol_before"]
+__all__ = ["source_of", "story", "symbol_before"]
 
 AT_ONCE = "the loop from here, at once"
 
@@ -145,12 +145,3 @@ class _Story:
             word = self._image.symbols[status.word]
             holds = int.from_bytes(self._prediction.image_after[word : word + 4], "little")
             yield f"the status word {status.word} holds {holds:#x}"
-
-
-def not_reached(image: Image, covered: tuple[int, ...]) -> tuple[str, ...]:
-    """Instructions of the image's line table that no path executes."""
-    return tuple(
-        f"{symbol_before(image, offset)} ({source_of(image, offset)})"
-        for offset, _, _ in image.lines
-        if offset not in covered
-    )

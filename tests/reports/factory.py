@@ -52,6 +52,7 @@ def proved(trampoline: str = "multikernel", claim: str = "hand_off", **changes: 
                 name="rip is kernel", verdict="PROVED", seconds=0.75, rlimit=1234567, second=AGREES
             ),
         ),
+        "one_way": ("check+0x1 (trampoline.S:7): `jz 0x9` is never taken",),
         "machine_rlimit": 765432,
         "witness": None,
         "samples": samples(),
@@ -86,6 +87,8 @@ def broken(claim: str = "own_mail", **changes: Any) -> ClaimRecord:
         "bases": (),
         "paths": (),
         "not_reached": (),
+        "one_way": (),
+        "machine_rlimit": 0,
         "schedules": (schedule(), schedule("one word of each", Evidence.NOT_REPLAYABLE)),
         "transitions": (
             TransitionRecord(
