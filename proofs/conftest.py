@@ -28,10 +28,14 @@ from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
 from trampoline.image import Image, load_image
 
+NO_VERDICT = 3
+"""Exit status where a claim was asked and has no verdict: pytest's own for internal errors."""
 OF_PAIRS = ("test_protocol.py", "test_host.py")
 SHIPPED = Path(__file__).resolve().parent.parent / "trampoline"
 _loaded: pytest.StashKey[dict[str, tuple[Contract, Image]]] = pytest.StashKey()
 _records: pytest.StashKey[list[ClaimRecord]] = pytest.StashKey()
+_asked: set[str] = set()
+"""Node ids of the tests that ran, in this process or in one of several."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -152,7 +156,10 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """With several processes nobody shows what each of them does: say what is decided."""
+    """Count the claims that were asked; with several processes, say what is decided: nobody else
+    shows what each of them does."""
+    if report.failed or (report.when == "call" and report.passed):
+        _asked.add(report.nodeid)
     if report.when == "call" and getattr(report, "node", None) is not None:
         name = report.nodeid.rpartition("::test_")[2]
         print(f"\r\x1b[K{name} {report.outcome} in {report.duration:.1f} s", flush=True)
@@ -253,9 +260,16 @@ class _Say:
             print(f"\r\x1b[K{line}" if self._console.is_terminal else f"\n{line}", end=end)
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Write verdict files and page, print the table."""
     records = config.stash.get(_records, [])
+    if len(records) < len(_asked) and exitstatus != pytest.ExitCode.INTERRUPTED:
+        lost = len(_asked) - len(records)
+        terminalreporter.write_line(
+            f"ERROR: {lost} of {len(_asked)} claims have no verdict; mend what is said above, then "
+            "run again. (An older verdict of theirs may stand in the report.)", red=True,
+        )  # fmt: skip
+        terminalreporter._session.exitstatus = NO_VERDICT
     if not records:
         return
     console = Console()

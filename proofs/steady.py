@@ -105,13 +105,19 @@ def head_room(records: Sequence[ClaimRecord]) -> tuple[float, str]:
     return min(found, default=(float("inf"), "no question"))
 
 
-def fingerprint(options: Sequence[str]) -> str:
-    """Changes when any file of the project does, or the options do."""
+def fingerprint(options: Sequence[str], out: Path = OUT) -> str:
+    """Changes when any file of the project does, or of a contract's folder, or the options do.
+
+    What lies in `out` does not count.
+    """
     digest = hashlib.sha256("\0".join(options).encode())
-    files = [path for part in PARTS for path in (ROOT / part).rglob("*") if path.is_file()]
-    for path in sorted((*files, ROOT / "requirements.lock")):
-        if OUT not in path.parents and "__pycache__" not in path.parts and path.is_file():
-            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    given = [path.parent for path in map(Path, options) if path.is_file()]  # of a contract
+    folders = [*(ROOT / part for part in PARTS), *given]
+    files = {path for folder in folders for path in folder.rglob("*")}
+    for path in sorted((*files, ROOT / "requirements.lock", ROOT / "pyproject.toml")):
+        kept = {OUT, out} & {*path.parents} or "__pycache__" in path.parts
+        if path.is_file() and not kept:
+            digest.update(str(path).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -120,8 +126,8 @@ def prove(variant: Variant, folder: Path, options: Sequence[str], mark: str) -> 
     complete = folder / COMPLETE
     if complete.is_file() and complete.read_text(errors="replace") == mark:
         return ""
-    for old in folder.glob("*"):
-        old.unlink()
+    for old in (complete, *folder.glob("*")):
+        old.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "proofs/", "-q", "-n", "auto"]
     done = subprocess.run(
         [*command, *options, *variant.options, "--out", str(folder)],
@@ -129,13 +135,15 @@ def prove(variant: Variant, folder: Path, options: Sequence[str], mark: str) -> 
     )  # fmt: skip
     if done.returncode not in (0, 1):  # 1: a verdict that is not expected, which is compared
         return (done.stderr or done.stdout).strip().rpartition("\n")[2]
+    if fingerprint(options, folder.parent) != mark:
+        return "files of the project changed while it was proved; run again."
     write_atomically({complete: mark.encode()})
     return ""
 
 
 def campaign(options: Namespace, more: Sequence[str], console: Console) -> bool:
     """Whether all variants agree with head room to spare. Raises UserError."""
-    mark, steady, everything = fingerprint(more), True, []
+    mark, steady, everything = fingerprint(more, options.out), True, []
     first: Known = {}
     todo = variants(options.seeds)
     for number, variant in enumerate(todo, start=1):
@@ -161,7 +169,9 @@ def campaign(options: Namespace, more: Sequence[str], console: Console) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if all variants agree; 1 if not, or with one sentence."""
-    parser = ArgumentParser(prog="python -m proofs.steady", description=__doc__.split("\n")[0])
+    parser = ArgumentParser(
+        prog="python -m proofs.steady", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--seeds", type=int, default=20, help="how many; default: 20")
     parser.add_argument(
         "--out", type=Path, default=OUT / "steady", help="default: reports/out/steady"

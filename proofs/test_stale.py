@@ -28,14 +28,14 @@ def test_no_stale_translation(subject: Subject, prove: Prove) -> None:
 def _spares_tables(subject: Subject, end: PathEnd) -> Obligation:
     goals = {"no store is made while paging is on": z3.BoolVal(True)}
     unpaged = [n for n, (_, mode) in enumerate(end.trace) if Mode[mode] not in PAGED]
-    for number, access in enumerate(end.accesses):
+    for number, access in enumerate(end.accesses, start=1):
         if access.writes and access.paged:
             first = access.linear + index_symbol * access.stride
             spared = [t.spared_by(first, access.size) for t in subject.run.host_tables]
-            if unpaged and number >= end.history[unpaged[-1]].accesses:  # other tables are in use
+            if unpaged and number > end.history[unpaged[-1]].accesses:  # other tables are in use
                 areas = [subject.place(area) for area in subject.contract.area]
                 spared += [misses(first, access.size, area) for area in areas]
-            name = f"the store at {access.instruction:#x} reaches no table in use"
+            name = f"access {number}, a store at {access.instruction:#x}, reaches no table in use"
             goals[name] = z3.Implies(z3.ULT(index_symbol, access.count), z3.And(*spared))
     return subject.about(f"{subject.of(end)}: its stores under paging", end, goals)
 

@@ -93,7 +93,8 @@ def decide_all(
 
 
 def _decide_path(path: list[Obligation]) -> list[tuple[Obligation, Result]]:
-    goals, satisfied = {one.name: one.goal for one in path}, Inputs()
+    goals = {f"{number}: {one.name}": one.goal for number, one in enumerate(path)}
+    satisfied = Inputs()
     together = replace(path[0], goals=goals, shown_by={})
     result = decide(together, UserMemory(), satisfied, rlimit=EASY)
     if result.verdict is not Verdict.PROVED:

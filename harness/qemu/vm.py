@@ -222,3 +222,16 @@ class VirtualMachine:
             return self._loop.run_until_complete(asyncio.wait_for(coroutine, QMP_TIMEOUT))
         except (QMPError, OSError, EOFError) as error:
             raise VmDead(f"QMP: {error}") from error
+        except AssertionError as error:
+            if _follows_interrupt(error):  # the library's own: Ctrl-C came while it connected
+                raise KeyboardInterrupt from None
+            raise
+
+
+def _follows_interrupt(error: BaseException | None) -> bool:
+    """It was raised while a KeyboardInterrupt was handled."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False

@@ -343,7 +343,7 @@ class _CompiledEnd:
         return {
             name: compile_term(term)
             for name, term in terms.items()
-            if not any(_differs(symbol) for symbol in variables(term))
+            if not any(differs(symbol) for symbol in variables(term))
         }
 
     @cached_property
@@ -387,6 +387,6 @@ OPEN = (
 """Beginnings of the names of symbols for what no prediction fixes."""
 
 
-def _differs(symbol: str) -> bool:
+def differs(symbol: str) -> bool:
     """The symbol's value differs from CPU to CPU or from moment to moment."""
     return symbol.startswith(OPEN) or "undefined" in symbol

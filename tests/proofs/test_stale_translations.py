@@ -6,17 +6,21 @@ The mutants end with the right tables, so that only the claim on stale translati
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
+import z3
 
 from harness.replay.predict import Predictor
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Verdict
 from harness.x86.execute import execute
+from harness.x86.solver import ask
 from proofs.prove import Prove
 from proofs.subject import Subject
+from proofs.test_stale import _spares_tables
 from proofs.test_stale import test_no_stale_translation as claim
 from tests.proofs.variants import MULTIKERNEL, ONE_BASE, variant
 from trampoline.contract import load_contract
@@ -77,3 +81,26 @@ def test_an_entry_beside_the_loop_is_not_changed_by_it(entry: int, tmp_path: Pat
 
 def test_two_changed_entries_are_two_refutations(tmp_path: Path) -> None:
     assert refuted(tmp_path, elsewhere(FIRST + 1) + elsewhere(FIRST + 4)) == [1, 4]
+
+
+def test_each_store_of_an_instruction_that_stores_twice_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A goal that another one replaced would be proved unasked."""
+    contract = load_contract(MULTIKERNEL.parent / "start64" / "contract.toml")
+    image = load_image(contract)
+    subject = Subject(contract, image, execute(contract, image))
+    end = next(e for e in subject.hand_offs if any(a.writes and a.paged for a in e.accesses))
+    good = next(access for access in end.accesses if access.writes and access.paged)
+    root = z3.BitVec("cr3_at_hand_over", 64) & ~0xFFF
+    bad = replace(good, linear=root)
+    monkeypatch.setattr(Subject, "of", lambda self, end: "a path")
+    for order in ((bad, good), (good, bad), (bad, bad)):
+        obligation = _spares_tables(subject, replace(end, accesses=order))
+        assert len(obligation.goals) == 3  # and that none is made at all
+        wrong = [name for name, goal in obligation.goals.items() if not proved(obligation, goal)]
+        assert len(wrong) == order.count(bad)
+
+
+def proved(obligation: Obligation, goal: z3.BoolRef) -> bool:
+    return bool(ask((*obligation.hypotheses, z3.Not(goal)), 10_000_000).status == z3.unsat)

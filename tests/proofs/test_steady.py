@@ -104,6 +104,11 @@ def test_a_campaign_compares_keeps_what_is_done_and_starts_anew_after_a_change(
     done = campaign(*contract, "--backwards")  # other options: all is proved anew
     assert done.returncode == 0, done.stdout + done.stderr
 
+    (tmp_path / "tiny.S").write_text("this is no assembly\n")
+    done = campaign(*contract)
+    assert done.returncode == 1  # another source: nothing of it was proved before
+    assert "seed-0: no verdicts: " in done.stderr
+
     done = campaign("--trampoline", str(tmp_path / "none.toml"))
     assert done.returncode == 1
     assert "seed-0: no verdicts: " in done.stderr and "none.toml" in done.stderr

@@ -77,3 +77,17 @@ def test_another_verdict_than_the_expected_one_fails(
     assert done.returncode == 1
     assert f"tiny, {said}" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_a_claim_that_ends_without_a_verdict_is_said_aloud(
+    proofs: Proofs, tmp_path: Path, without_qemu: dict[str, str]
+) -> None:
+    (tmp_path / "breaks.py").write_text(
+        "def pytest_pyfunc_call(pyfuncitem):\n"
+        "    assert pyfuncitem.originalname != 'test_paths', 'broken on purpose'\n"
+    )
+    env = {**without_qemu, "PYTHONPATH": str(tmp_path)}
+    done = proofs(tiny(tmp_path), "paths or code", env, ("-p", "breaks"))
+    assert done.returncode == 3
+    assert "broken on purpose" in done.stdout
+    assert "ERROR: 1 of 2 claims have no verdict" in done.stdout

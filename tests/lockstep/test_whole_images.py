@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Shipped trampolines step by step beside unicorn's CPU; and errors that must show."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import z3
+from pypcode import OpCode
+
+from harness.lockstep.compare import Agreement, Mismatch, against, compare
+from harness.lockstep.emulated import Emulation, emulate
+from harness.qemu.machine import Machine
+from harness.replay.predict import Prediction, Predictor
+from harness.replay.sample import randoms
+from harness.replay.writes import Values
+from harness.x86 import pcode
+from harness.x86.execute import bases, execute
+from harness.x86.run import EndKind
+from models import descriptors, modes
+from tests.x86.assembled import assembled
+from tests.x86.test_plain_instructions import Emulated, assert_same, forms
+from trampoline.contract import load_contract
+from trampoline.image import load_image
+
+SHIPPED = Path(__file__).resolve().parents[2] / "trampoline"
+REAL_MODE = [
+    "legoos",
+    "legoos_posted",
+    "multikernel",
+    "multikernel_rfc",
+    "start64",
+    "start64_posted",
+]
+MACHINE = Machine(46)  # never started: only its memory map is asked for
+INPUTS = 5
+
+
+def predictions(name: str) -> Iterator[Prediction]:
+    """Of random inputs that start in real mode, on the CPU with APIC id 0, as unicorn's is."""
+    contract = load_contract(SHIPPED / name / "contract.toml")
+    image = load_image(contract)
+    predictor = Predictor(contract, image, execute(contract, image))
+    for given in randoms(predictor, bases(contract, image), MACHINE):
+        values = Values({**given.values, "initial_apic_id": 0})
+        prediction = predictor.predict(replace(given, values=values))
+        if prediction.real_mode:
+            yield prediction
+
+
+@pytest.mark.parametrize("name", REAL_MODE)
+def test_each_step_of_the_emulated_cpu_is_foretold(name: str) -> None:
+    for prediction in islice(predictions(name), INPUTS):
+        found = compare(prediction)
+        assert isinstance(found, Agreement), (dict(prediction.given.values), found)
+        assert prediction.end.kind is EndKind.HAND_OFF
+        assert found.steps == len(prediction.end.trace)
+        assert found.registers > 15 * found.steps
+        assert found.writes >= 1
+
+
+@cache
+def example() -> tuple[Prediction, Emulation]:
+    """One input of `legoos`, and what unicorn's CPU does."""
+    prediction = next(predictions("legoos"))
+    assert isinstance(compare(prediction), Agreement)
+    return prediction, emulate(prediction.given.base, prediction.entry, prediction.memory)
+
+
+def with_register(seen: Emulation, step: int, name: str) -> Emulation:
+    wrong = dict(seen.steps[step].registers)
+    wrong[name] ^= 1
+    steps = [*seen.steps]
+    steps[step] = replace(steps[step], registers=wrong)
+    return replace(seen, steps=steps)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rax",
+        "rsp",
+        "cs",
+        "ss",
+        "cr0",
+        "cr3",
+        "cr4",
+        "efer",
+        "gdtr_base",
+        "gdtr_limit",
+        "idtr_limit",
+    ],
+)
+def test_a_register_with_one_wrong_bit_is_found_at_its_instruction(name: str) -> None:
+    prediction, seen = example()
+    found = against(prediction, with_register(seen, 30, name))
+    assert isinstance(found, Mismatch)
+    assert (found.step, found.what) == (30, name)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda w: [*w[:9], (w[9][0] + 4, *w[9][1:]), *w[10:]],
+        lambda w: [*w[:9], (w[9][0], 2, w[9][2]), *w[10:]],
+        lambda w: [*w[:9], (*w[9][:2], w[9][2] ^ 0x100), *w[10:]],
+        lambda w: [w[1], w[0], *w[2:]],
+        lambda w: [*w[:9], *w[10:]],
+        lambda w: [*w[:9], w[8], *w[9:]],
+        lambda w: w[:-1],
+    ],
+    ids=["address", "size", "value", "order", "lost", "twice", "the last one lost"],
+)
+def test_a_write_that_differs_is_found(damage: Callable[[list[Any]], list[Any]]) -> None:
+    prediction, seen = example()
+    found = against(prediction, replace(seen, writes=damage(seen.writes)))
+    assert isinstance(found, Mismatch)
+    assert found.what == "write"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda s: s[:40], lambda s: [*s[:40], *s[41:]], lambda s: [*s[:40], s[39], *s[40:]]],
+    ids=["it stops", "an instruction left out", "an instruction twice"],
+)
+def test_another_way_is_found(damage: Callable[[list[Any]], list[Any]]) -> None:
+    prediction, seen = example()
+    found = against(prediction, replace(seen, steps=damage(seen.steps)))
+    assert isinstance(found, Mismatch)
+    assert found.step == 40
+
+
+BINARY: dict[str, tuple[OpCode, Callable[[Any, Any], Any]]] = {
+    "add carries one in": (OpCode.INT_ADD, lambda a, b: a + b + 1),
+    "sub borrows one": (OpCode.INT_SUB, lambda a, b: a - b - 1),
+    "and is or": (OpCode.INT_AND, lambda a, b: a | b),
+    "or is exclusive": (OpCode.INT_OR, lambda a, b: a ^ b),
+    "xor is or": (OpCode.INT_XOR, lambda a, b: a | b),
+    "shift to the left by one more": (OpCode.INT_LEFT, lambda a, b: a << (_wide(b, a) + 1)),
+    "shift to the right keeps the sign": (OpCode.INT_RIGHT, lambda a, b: a >> _wide(b, a)),
+    "equal is not equal": (OpCode.INT_EQUAL, lambda a, b: pcode._flag(a != b)),
+    "below is below or equal": (OpCode.INT_LESS, lambda a, b: pcode._flag(z3.ULE(a, b))),
+}
+
+
+def _wide(value: z3.BitVecRef, like: z3.BitVecRef) -> z3.BitVecRef:
+    size = like.size()
+    if value.size() > size:
+        return z3.Extract(size - 1, 0, value)
+    return z3.ZeroExt(size - value.size(), value)
+
+
+def _changed(**fields: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What a function of a model gives, with some fields wrong."""
+
+    def around(right: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(*arguments: Any) -> Any:
+            found = right(*arguments)
+            return replace(
+                found, **{n: z3.simplify(f(getattr(found, n))) for n, f in fields.items()}
+            )
+
+        return wrong
+
+    return around
+
+
+MODELS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "real-mode base": (descriptors.real_mode_load, _changed(base=lambda base: base + 16)),
+    "descriptor base": (descriptors.decode, _changed(base=lambda base: base + 1)),
+    "descriptor selector": (descriptors.decode, _changed(selector=lambda selector: selector + 8)),
+    "descriptor D bit": (descriptors.decode, _changed(big=z3.Not)),
+    "descriptor L bit": (descriptors.decode, _changed(long=z3.Not)),
+    "code selector": (descriptors.code_load, _changed(selector=lambda selector: selector ^ 1)),
+    "CR0 loses WP": (modes.cr0_write, _changed(cr0=lambda cr0: cr0 ^ modes.CR0_WP)),
+    "CR0 does not set LMA": (modes.cr0_write, _changed(efer=lambda e: e & ~modes.EFER_LMA)),
+    "CR3 gains PWT": (modes.cr3_write, _changed(cr3=lambda cr3: cr3 ^ 8)),
+    "CR4 loses PAE": (modes.cr4_write, _changed(cr4=lambda cr4: cr4 & ~modes.CR4_PAE)),
+    "EFER gains NXE": (modes.efer_write, _changed(efer=lambda efer: efer ^ modes.EFER_NXE)),
+}
+
+
+def notices() -> bool:
+    """The broken machine is found out: by a step of a whole image, or because that comes to no
+    hand-off any more."""
+    try:
+        prediction = next(predictions("multikernel_rfc"))
+    except (StopIteration, ValueError):
+        return True
+    found = compare(prediction)
+    return isinstance(found, Mismatch) or prediction.end.kind is not EndKind.HAND_OFF
+
+
+def notices_alone() -> bool:
+    """The broken machine is found out by single instructions from random states."""
+    emulated, random = Emulated(32), Random(0)
+    try:
+        for code in assembled(32, *forms(32)):
+            assert_same(emulated, code, random)
+    except AssertionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("error", BINARY)
+def test_a_wrong_operation_of_the_machine_is_noticed(
+    error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opcode, wrong = BINARY[error]
+    monkeypatch.setitem(pcode.BINARY, opcode, wrong)
+    # An image need not meet the operands that make the difference.
+    assert notices_alone() or notices()
+
+
+@pytest.mark.parametrize("error", MODELS)
+def test_a_wrong_rule_of_a_model_is_noticed(error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, around = MODELS[error]
+    wrong, places = around(right), 0
+    for module in [m for n, m in sys.modules.items() if n.startswith(("harness.x86", "models"))]:
+        for name, value in list(vars(module).items()):
+            if value is right:
+                monkeypatch.setattr(module, name, wrong)
+                places += 1
+    assert places
+    assert notices()
+
+
+def test_the_machine_as_it_is_gives_nothing_to_notice() -> None:
+    assert not notices()
+    assert not notices_alone()
