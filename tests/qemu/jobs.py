@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def qemu_children(pid: int) -> list[int]:
     """Return the QEMU processes that process `pid` has started."""
     found = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"qemu-system" in Path(f"/proc/{child}/cmdline").read_bytes():
-            found.append(int(child))
+        with suppress(FileNotFoundError, ProcessLookupError):  # it may have ended since
+            if b"qemu-system" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
     return found
