@@ -68,13 +68,9 @@ class SecondSolver:
             return result
         began = time.perf_counter()
         hypotheses = obligation.hypotheses
-        try:
-            asked = self._ask(hypotheses), self._ask((*hypotheses, z3.Not(obligation.goal)))
-            answers, script = (asked[0].answer, asked[1].answer), asked[1].name
-            why = f"{NAME} gave up within {LIMIT:.0f} s"
-        except (NotTheSame, bitwuzla.BitwuzlaException) as error:
-            answers, script, why = (NONE, NONE), "", f"{NAME} cannot be asked: {error}"
-        second = Second(NAME, *answers, time.perf_counter() - began, script)
+        asked = self._ask(hypotheses), self._ask((*hypotheses, z3.Not(obligation.goal)))
+        answers = asked[0].answer, asked[1].answer
+        second = Second(NAME, *answers, time.perf_counter() - began, asked[1].name)
         result = replace(result, second=second)
         differ = [
             f"z3 says {wanted}, {NAME} says {answer} of {what}"
@@ -87,23 +83,33 @@ class SecondSolver:
         if differ:
             return replace(result, verdict=Verdict.DISAGREE, reason="; ".join(differ))
         if NONE in answers and result.verdict is Verdict.PROVED:
+            why = next(one.why for one in asked if one.answer == NONE)
             return replace(result, verdict=Verdict.UNKNOWN, reason=why)
         return result
 
     def _ask(self, conditions: Sequence[z3.BoolRef]) -> _Asked:
         key = tuple(condition.get_id() for condition in conditions)
         if key not in self._known:
+            self._known[key] = self._find_out(conditions)
+        return self._known[key]
+
+    def _find_out(self, conditions: Sequence[z3.BoolRef]) -> _Asked:
+        try:
             script = smt2(conditions)
             name = f"{hashlib.sha256(script.encode()).hexdigest()[:16]}.smt2"
             self._keep(name, script)
-            self._known[key] = _Asked(conditions, name, self._answers(script))
-        return self._known[key]
+            why = f"{NAME} gave up within {LIMIT:.0f} s"
+            return _Asked(conditions, name, self._answers(script), why)
+        except (NotTheSame, bitwuzla.BitwuzlaException) as error:
+            return _Asked(conditions, "", NONE, f"{NAME} cannot be asked: {error}")
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question: its conditions (their ids are unique while they live), script and answer."""
+    """A question: its conditions (their ids are unique while they live), its script's name ("" if
+    there is none), the answer, and why there is none if there is none."""
 
     conditions: Sequence[z3.BoolRef]
     name: str
     answer: str
+    why: str

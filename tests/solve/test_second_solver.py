@@ -130,3 +130,13 @@ def test_a_writer_that_loses_a_hypothesis_proves_nothing(monkeypatch: pytest.Mon
     result = SecondSolver().judge(odd, decided(odd))
     assert result.verdict is Verdict.UNKNOWN
     assert "cannot be asked" in result.reason
+
+
+def test_hypotheses_are_asked_also_where_the_goal_cannot_be() -> None:
+    """z3 would say that they can be met: that is heard, whatever the goal is."""
+    odd = Obligation("odd", (X != X,), {"so": z3.RotateLeft(X, Y) == 1})
+    lie = Result("odd", Verdict.REFUTED, 0.0, 0)
+    result = SecondSolver().judge(odd, lie)
+    assert result.verdict is Verdict.DISAGREE
+    assert result.second is not None
+    assert (result.second.hypotheses, result.second.violation) == ("unsat", "none")
