@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import pytest
@@ -143,7 +144,7 @@ class Court:
             if self._second is not None:
                 result = self._second.judge(obligation, result)
             self._decided[key] = (obligation, result)
-        return self._decided[key][1]
+        return replace(self._decided[key][1], obligation=obligation.name)
 
     @cached_property
     def _from_any_registers(self) -> Predictor:

@@ -3,9 +3,10 @@
 
     python -m proofs.steady [--seeds 20] [options of pytest proofs/]
 
-Every variant must give the verdicts and witnesses of the first one (seed 0), and no question may
-come near its budget. The verdict files of each are kept, so that a run which was interrupted goes
-on where it stopped; it starts anew when anything in the project changed.
+Every variant must give the verdicts and witnesses of the first one (seed 0), and find the same
+paths. No obligation, and no question of the symbolic execution, may come near its budget. The
+verdict files of each are kept, so that a run which was interrupted goes on where it stopped; it
+starts anew when anything in the project changed.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def differences(first: Known, other: Known) -> Iterator[str]:
             yield f"{name}: {here.verdict}, there {there.verdict} ({there.reason})"
         elif shown(here) != shown(there):
             yield f"{name}: {here.verdict} by another witness"
+        elif on_the_way(here) != on_the_way(there):
+            yield f"{name}: other paths, or other verdicts on single obligations"
 
 
 def shown(record: ClaimRecord) -> object:
@@ -81,6 +84,12 @@ def shown(record: ClaimRecord) -> object:
         [(one.shows, one.events) for one in record.schedules],
         [(one.goal, one.inputs) for one in record.goals],
     )
+
+
+def on_the_way(record: ClaimRecord) -> object:
+    """What was found out on the way to the verdict."""
+    obligations = sorted((one.name, one.verdict) for one in record.obligations)
+    return obligations, record.paths, record.not_reached, record.one_way
 
 
 def head_room(records: Sequence[ClaimRecord]) -> tuple[float, str]:

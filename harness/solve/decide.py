@@ -15,7 +15,7 @@ from harness.solve.witness import Concrete, any_witness, nearest_witness
 from harness.x86.inputs import Inputs
 from harness.x86.solver import Answer, ask
 
-RLIMIT = 100_000_000  # z3 resource units for one question; the hardest in use needs a tenth
+RLIMIT = 200_000_000  # z3 resource units for one question; the hardest in use needs a tenth
 
 
 def decide(

@@ -36,8 +36,10 @@ def against(first: ClaimRecord | None, other: ClaimRecord | None) -> list[str]:
         (refuted(), refuted(witness=witness(inputs={"base": "0x1000"})), "by another witness"),
         (broken(), broken(schedules=(schedule("another"),)), "by another witness"),
         (host_broken(), host_broken(goals=()), "by another witness"),
+        (refuted(), refuted(paths=("a fault",)), "other paths"),
+        (refuted(), refuted(obligations=()), "verdicts on single obligations"),
     ],
-    ids=["verdict", "refuted", "lost", "new", "witness", "schedule", "goals"],
+    ids=[*"verdict refuted lost new witness schedule goals paths obligations".split()],
 )
 def test_what_differs_is_named(
     first: ClaimRecord | None, other: ClaimRecord | None, said: str
@@ -49,7 +51,10 @@ def test_what_differs_is_named(
 
 @pytest.mark.parametrize("record", [proved(), refuted(), broken(), host_broken()])
 def test_times_and_replays_make_no_difference(record: ClaimRecord) -> None:
-    later = record.model_copy(update={"seconds": 99.0, "samples": None, "obligations": ()})
+    slower = [one.model_copy(update={"seconds": 99.0, "rlimit": 1}) for one in record.obligations]
+    later = record.model_copy(
+        update={"seconds": 99.0, "samples": None, "obligations": tuple(slower[::-1])}
+    )
     assert against(record, later) == []
 
 

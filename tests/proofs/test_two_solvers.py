@@ -62,3 +62,12 @@ def test_options_that_cannot_be_followed_end_in_one_sentence(
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_each_obligation_stands_under_its_own_name_also_where_two_ask_the_same(
+    proofs: Proofs, tmp_path: Path, checkout: Path, without_qemu: dict[str, str]
+) -> None:
+    proofs(tiny(tmp_path), "", without_qemu)
+    for path in (checkout / "reports/out").glob("tiny.*.json"):
+        names = [one["name"] for one in json.loads(path.read_text())["obligations"]]
+        assert len(names) == len(set(names)), path.name
