@@ -70,6 +70,8 @@ def against(prediction: Prediction, seen: Emulation) -> Mismatch | Agreement:
         if step.address != origin + offset:
             observed = f"{step.address:#x}"
             return Mismatch(number, offset, "address", f"{origin + offset:#x}", observed)
+        if step.writes != writes:
+            return Mismatch(number, offset, "write", f"{writes} so far", f"{step.writes} so far")
         for name, predicted, observed_value in terms.compared(held, step):
             registers += 1
             if predicted != observed_value:

@@ -126,6 +126,14 @@ def test_a_write_that_differs_is_found(damage: Callable[[list[Any]], list[Any]])
     assert found.what == "write"
 
 
+def test_a_write_too_many_is_found_at_the_next_instruction() -> None:
+    prediction, seen = example()
+    steps = [replace(one, writes=one.writes + (n > 40)) for n, one in enumerate(seen.steps)]
+    found = against(prediction, replace(seen, steps=steps))
+    assert isinstance(found, Mismatch)
+    assert (found.step, found.what) == (41, "write")
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda s: s[:40], lambda s: [*s[:40], *s[41:]], lambda s: [*s[:40], s[39], *s[40:]]],
