@@ -22,7 +22,7 @@ from models.modes import GENERAL_REGISTERS
 
 GIB = 1 << 30
 LOW_END, FOUR_GIB, HALF_TIB = 0xC000_0000, 4 * GIB, 512 * GIB
-RANDOM = {"below 4 GiB": 40, "4..512 GiB": 40, "above 512 GiB": 30, "at a border": 50}
+RANDOM = {"below 4 GiB": 50, "4..512 GiB": 50, "above 512 GiB": 40, "at a border": 60}
 BORDERS = (GIB, 2 * GIB, 3 * GIB, FOUR_GIB, 5 * GIB, 6 * GIB, HALF_TIB, 513 * GIB, 640 * GIB)
 PLACE = 0x2000  # bytes that must be RAM at kernel and boot_params
 
