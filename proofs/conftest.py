@@ -84,6 +84,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Load every contract and image first: a mistake in one ends the run in one sentence."""
     interrupt.install()
+    _asked.clear()
     for solver in ("smt", "sat"):
         z3.set_param(f"{solver}.random_seed", config.getoption("--seed"))
     loaded: dict[str, tuple[Contract, Image]] = {}
@@ -215,11 +216,9 @@ def subject(court: Court) -> Subject:
 def pair(court: Court, request: pytest.FixtureRequest) -> Iterator[PairCourt]:
     """The trampoline and its host."""
     subject = court.subject
-    say, backwards = _Say(request.config, subject.contract.name), "--backwards"
-    court_of_pair = PairCourt(
-        subject, say, _second(request.config), request.config.getoption(backwards)
-    )
-    with closing(court_of_pair) as found:
+    say = _Say(request.config, subject.contract.name)
+    backwards = request.config.getoption("--backwards")
+    with closing(PairCourt(subject, say, _second(request.config), backwards)) as found:
         yield found
 
 

@@ -153,6 +153,12 @@ class Court:
         return Predictor(subject.contract, subject.image, subject.run)
 
     @cached_property
+    def _left_out(self) -> dict[str, tuple[str, ...]]:
+        """What the run's paths do not execute, and which ways they do not take."""
+        image, run = self.subject.image, self.subject.run
+        return {"not_reached": not_reached(image, run.covered), "one_way": one_way(image, run)}
+
+    @cached_property
     def samples(self) -> SamplesRecord:
         """Inputs replayed in QEMU beside the proofs."""
         self.progress("replaying samples in QEMU")
@@ -256,8 +262,7 @@ class Court:
             "paths": tuple(
                 end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends
             ),
-            "not_reached": not_reached(subject.image, subject.run.covered),
-            "one_way": one_way(subject.image, subject.run),
+            **self._left_out,
             "machine_rlimit": max(subject.run.hardest, prover_of(subject.run).hardest),
         }
         return claim_record(

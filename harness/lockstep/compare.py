@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import z3
 
 from harness.lockstep.emulated import CONTROL, GENERAL, SELECTORS, Emulation, Step, Write, emulate
+from harness.replay.changes import Concrete
 from harness.replay.predict import Prediction, differs
-from harness.solve.evaluate import compile_term
 from harness.x86.run import Access, PathEnd
 from harness.x86.terms import ENTRY_MEMORY, INDEX, variables
 from models.descriptors import Segment
@@ -77,10 +77,7 @@ def against(prediction: Prediction, seen: Emulation) -> Mismatch | Agreement:
             if predicted != observed_value:
                 found = f"{predicted:#x}", f"{observed_value:#x}"
                 return Mismatch(number, offset, name, *found)
-        last = number + 1 == len(end.trace)
-        accesses = end.accesses[
-            before.accesses : None if last else end.history[number + 1].accesses
-        ]
+        accesses = end.accesses_of(number)
         for predicted_write in terms.writes(accesses):
             if writes == len(seen.writes):
                 return Mismatch(number, offset, "write", _words(predicted_write), "none")
@@ -96,14 +93,9 @@ class _Terms:
     """Values of terms for the prediction's input."""
 
     def __init__(self, prediction: Prediction) -> None:
-        self._prediction = prediction
+        self.value = Concrete(prediction).value
         self._fixed = {*prediction.values, str(ENTRY_MEMORY), INDEX}
         self._known: dict[int, tuple[z3.ExprRef, int | None]] = {}
-
-    def value(self, term: z3.ExprRef, index: int = 0) -> int:
-        """Unsigned; `index` is the iteration of a loop."""
-        values = type(self._prediction.values)({**self._prediction.values, INDEX: index})
-        return compile_term(term)(values, self._prediction.memory)
 
     def compared(self, held: dict[str, z3.BitVecRef], step: Step) -> Iterator[tuple[str, int, int]]:
         """Each register that the run knows: its name, the value foretold, and the CPU's."""

@@ -28,7 +28,6 @@ _EFER = 0xC000_0080
 _READ = {
     **{name: getattr(x86_const, f"UC_X86_REG_E{name[1:].upper()}") for name in GENERAL},
     **{n: getattr(x86_const, f"UC_X86_REG_{n.upper()}") for n in (*SELECTORS, *CONTROL)},
-    "rflags": x86_const.UC_X86_REG_EFLAGS,
 }
 
 Write = tuple[int, int, int]

@@ -58,13 +58,11 @@ class _Story:
         if end.history:
             registers = RegisterChanges(self._concrete, self._places, end.history[0].values)
         for number, (offset, mode_name) in enumerate(end.trace):
-            mode, after, written, stop = Mode[mode_name], end.mode, registers_at_end(end), None
+            mode, after, written = Mode[mode_name], end.mode, registers_at_end(end)
             if number + 1 < len(end.trace):
-                after, following = Mode[end.trace[number + 1][1]], end.history[number + 1]
-                written, stop = following.values, following.accesses
-            accesses = end.accesses[end.history[number].accesses : stop]
+                after, written = Mode[end.trace[number + 1][1]], end.history[number + 1].values
             changes = mode_changes(mode, after) + registers.update(written, after)
-            yield from self._step(offset, mode, accesses, tuple(changes))
+            yield from self._step(offset, mode, end.accesses_of(number), tuple(changes))
         yield self._last(witness, obligation)
 
     def _step(

@@ -13,7 +13,7 @@ from itertools import combinations
 
 import z3
 
-from harness.x86.terms import subterms
+from harness.x86.terms import remembered, subterms
 
 LOGIC = "QF_ABV"
 """Arrays and bit-vectors, no quantifiers."""
@@ -43,6 +43,7 @@ def check(text: str, terms: Sequence[z3.BoolRef]) -> None:
             raise NotTheSame(f"condition {number} of {len(terms)} is read back as another one")
 
 
+@remembered
 def plain(condition: z3.BoolRef) -> z3.BoolRef:
     """The same condition without what only z3 writes, or reads back in another way."""
     while odd := [

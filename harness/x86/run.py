@@ -155,6 +155,12 @@ class PathEnd:
         """Paging was on at the end."""
         return self.mode in PAGED
 
+    def accesses_of(self, step: int) -> tuple[Access, ...]:
+        """The accesses that belong to one entry of the trace."""
+        following = self.history[step + 1 : step + 2]
+        stop = following[0].accesses if following else None
+        return self.accesses[self.history[step].accesses : stop]
+
     @property
     def condition(self) -> z3.BoolRef:
         """The path condition as one term."""

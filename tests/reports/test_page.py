@@ -313,3 +313,15 @@ def test_a_claim_is_as_well_shown_as_the_worst_of_its_schedules() -> None:
     contradicted = broken(schedules=(*broken().schedules, schedule("", Evidence.CONTRADICTED)))
     assert "CONTRADICTED" in Page(render_page([contradicted])).text
     assert contradicted.evidence.startswith(Evidence.CONTRADICTED)
+
+
+def test_each_row_of_the_obligations_has_a_cell_for_each_heading() -> None:
+    """Also where the second solver was asked of some only: of what z3 has decided."""
+    (asked,) = proved().obligations
+    unknown = asked.model_copy(update={"name": "unknown", "second": None})
+    for obligations in ((asked, unknown), (unknown, asked), (unknown,), (asked,)):
+        html = render_page([proved(obligations=obligations)])
+        table = html[html.index('aria-label="obligations"') :]
+        table = table[: table.index("</table>")]
+        head, body = table.split("<tbody>")
+        assert body.count("<td") == head.count("<th ") * len(obligations)
