@@ -37,7 +37,9 @@ class _Compiler:
         result = self._visit(term)
         body = "\n    ".join([*self.lines, f"return {result}"])
         scope: dict[str, Function] = {}
-        exec(f"def term(values, memory):\n    {body}", {"signed": _signed}, scope)
+        code = compile(f"def term(values, memory):\n    {body}", "<term>", "exec")
+        # Not the text itself: Ctrl-C inside of that makes Python kill itself at its exit.
+        exec(code, {"signed": _signed}, scope)
         return scope["term"]
 
     def _visit(self, root: z3.ExprRef) -> str:

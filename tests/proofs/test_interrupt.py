@@ -77,3 +77,30 @@ def test_ctrl_c_inside_a_destructor_is_not_lost() -> None:
     )
     assert done.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in done.stderr
+
+
+CAUGHT = """
+import sys
+import z3
+from harness.solve.evaluate import compile_term
+
+def interrupt(frame, event, argument):
+    if frame.f_code.co_filename in ("<string>", "<term>"):
+        sys.settrace(None)
+        raise KeyboardInterrupt
+
+sys.settrace(interrupt)
+try:
+    compile_term(z3.BitVec("x", 8) + 1)
+except KeyboardInterrupt:
+    print("caught")
+sys.exit(2)
+"""
+
+
+def test_ctrl_c_while_a_term_is_compiled_leaves_the_exit_status_alone() -> None:
+    """Python would end itself by SIGINT at its exit if one came inside `exec` of a text."""
+    done = subprocess.run(
+        [sys.executable, "-c", CAUGHT], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("caught\n", 2), done.stderr
