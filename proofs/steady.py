@@ -11,7 +11,6 @@ starts anew when anything in the project changed.
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -24,11 +23,10 @@ from rich.console import Console
 from harness.record import ClaimRecord
 from harness.solve import decide
 from harness.x86 import prover
+from proofs.fingerprint import ROOT, fingerprint
 from reports.files import OUT, read_all, write_atomically
 from trampoline.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("harness", "models", "proofs", "reports", "trampoline")
 COMPLETE = "complete"
 """Stands beside the verdict files of a variant that came to its end: what it was proved of."""
 HEAD_ROOM = 5.0
@@ -112,22 +110,6 @@ def head_room(records: Sequence[ClaimRecord]) -> tuple[float, str]:
         if record.machine_rlimit
     ]
     return min(found, default=(float("inf"), "no question"))
-
-
-def fingerprint(options: Sequence[str], out: Path = OUT) -> str:
-    """Changes when any file of the project does, or of a contract's folder, or the options do.
-
-    What lies in `out` does not count.
-    """
-    digest = hashlib.sha256("\0".join(options).encode())
-    given = [path.parent for path in map(Path, options) if path.is_file()]  # of a contract
-    folders = [*(ROOT / part for part in PARTS), *given]
-    files = {path for folder in folders for path in folder.rglob("*")}
-    for path in sorted((*files, ROOT / "requirements.lock", ROOT / "pyproject.toml")):
-        kept = {OUT, out} & {*path.parents} or "__pycache__" in path.parts
-        if path.is_file() and not kept:
-            digest.update(str(path).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def prove(variant: Variant, folder: Path, options: Sequence[str], mark: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from capstone import CS_ARCH_X86, CS_MODE_64, Cs  # type: ignore[import-untyped]
-from capstone.x86 import (  # type: ignore[import-untyped]
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+from capstone.x86 import (
     X86_OP_IMM,
     X86_OP_MEM,
     X86_PREFIX_LOCK,

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from capstone import CS_ARCH_X86, CS_MODE_64, Cs  # type: ignore[import-untyped]
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
 from harness.host.extract import extract
 from harness.host.minimise import minimise

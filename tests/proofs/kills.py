@@ -21,7 +21,7 @@ from harness.x86.execute import execute
 from harness.x86.promise import HostTables
 from harness.x86.run import Run
 from proofs import test_entries, test_skip, test_table_switch
-from proofs.mutants import CHEAPEST_FIRST, Claim
+from proofs.mutants.judge import CHEAPEST_FIRST, Claim
 from proofs.prove import Prove
 from proofs.subject import Subject
 from tests.proofs.variants import MULTIKERNEL, Edits, variant

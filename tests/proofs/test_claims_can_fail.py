@@ -1,27 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Each claim refutes a trampoline that breaks it; one that cannot fail would show nothing.
 
-The mutants of `multikernel` undo what makes a claim hold. `python -m proofs.mutants` kills every
+The mutants of `multikernel` undo what makes a claim hold. `python -m proofs.mutants` changes every
 single instruction; it takes long, this does not.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from rich.console import Console
 
 from harness.replay.predict import Predictor
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Verdict
 from harness.x86.execute import execute
 from harness.x86.run import PathEnd, Run
-from proofs import mutants, test_paths
-from proofs.mutants import CHEAPEST_FIRST, Claim, first_turned
+from proofs import test_paths
+from proofs.mutants.judge import CHEAPEST_FIRST, Claim, first_turned
 from proofs.subject import Subject
 from tests.proofs.variants import MULTIKERNEL, ONE_BASE, TINY, Edits, variant
 from trampoline import contract as schema
@@ -227,40 +225,3 @@ def test_a_lost_path_and_one_taken_twice_are_refuted(tiny_run: tuple[Subject, Ru
         assert with_ends(left) == [Verdict.REFUTED, Verdict.PROVED]
     broken = replace(whole[0], path=whole[0].path[:-1])
     assert with_ends([broken, *whole[1:]]) == [Verdict.PROVED, Verdict.REFUTED]
-
-
-def test_the_campaign_kills_names_and_resumes(tmp_path: Path) -> None:
-    out, console = tmp_path / "mutants.json", Console(file=(tmp_path / "said").open("w"), width=200)
-    contract = load_contract(TINY / "contract.toml")
-    image = load_image(contract)
-    cli, load_ds = 0, image.data.index(b"\x8e\xd8")  # mov DS, AX
-
-    def campaign(*offsets: int) -> mutants.Campaign:
-        return mutants.campaign_of(TINY / "contract.toml", out, 1, 60, offsets, console)
-
-    first = campaign(load_ds)
-    assert [(m.offset, m.length, m.source) for m in first.mutants] == [(load_ds, 2, "tiny.S:18")]
-    assert first.mutants[0].verdict in ("REFUTED", "UNSUPPORTED")
-    second = campaign(cli, load_ds)
-    assert [m.offset for m in second.mutants] == [cli, load_ds]
-    assert second.mutants[1] == first.mutants[0]  # taken from the file: its time is the same
-    assert second.instructions == len(set(execute(contract, image).covered))
-    assert json.loads(out.read_text())["sha256"] == second.sha256
-    assert [path.name for path in tmp_path.iterdir()] == ["mutants.json", "said"]
-
-
-def test_another_image_starts_the_campaign_anew(tmp_path: Path) -> None:
-    known = mutants.Campaign(
-        trampoline="t", sha256="old", instructions=1, not_reached=(), mutants=(_mutant(0),)
-    )
-    path = tmp_path / "mutants.json"
-    path.write_text(known.model_dump_json())
-    assert mutants._known(path, known.model_copy(update={"mutants": ()})) == known
-    fresh = known.model_copy(update={"sha256": "new", "mutants": ()})
-    assert mutants._known(path, fresh) == fresh
-
-
-def _mutant(offset: int) -> mutants.Mutant:
-    return mutants.Mutant(
-        offset=offset, length=1, source="", symbol="", instruction="cli", verdict="SURVIVED"
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proofs.mutants import CHEAPEST_FIRST, first_turned
+from proofs.mutants.judge import CHEAPEST_FIRST, first_turned
 from tests.proofs.variants import MULTIKERNEL, ONE_BASE, Edits, variant
 from trampoline.contract import load_contract
 from trampoline.image import load_image

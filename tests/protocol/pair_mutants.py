@@ -37,7 +37,7 @@ from harness.x86.execute import execute
 from models.process import Process
 from models.protocol import Pair
 from models.protocol_claims import CLAIMS
-from proofs.mutants import SURVIVED, first_turned
+from proofs.mutants.judge import NONE, first_turned
 from tests.host.judge import not_proved
 from tests.proofs.variants import MULTIKERNEL, ONE_BASE, variant
 from trampoline.contract import load_contract
@@ -166,8 +166,8 @@ def elsewhere(mutant: Mutant, folder: Path) -> str:
         found = not_proved([*kick_obligations(host, contract), *setup_obligations(host, contract)])
         return "; ".join(f"{goal}: {one}" for goal, one in found.items())
     edited = load_contract(folder / "contract.toml")
-    claim, what, reason = first_turned(edited, load_image(edited))
-    return "" if what == SURVIVED else f"{claim} {what}: {reason}"
+    first = first_turned(edited, load_image(edited))
+    return "" if first == NONE else "{} {}: {}".format(*first)
 
 
 def judged(mutant: Mutant) -> tuple[Mutant, Turned, float]:

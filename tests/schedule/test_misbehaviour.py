@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from capstone import CS_ARCH_X86, CS_MODE_16, CS_MODE_64, Cs  # type: ignore[import-untyped]
+from capstone import CS_ARCH_X86, CS_MODE_16, CS_MODE_64, Cs
 
 from harness.protocol.history import Schedule
 from harness.schedule.machine import Machine

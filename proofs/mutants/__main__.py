@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Can the claims fail? Try every mutant of a trampoline.
+
+    python -m proofs.mutants [PATH/contract.toml ...] [--jobs 2] [--scheduler tcp://HOST:PORT]
+
+A mutant is killed if some claim is not PROVED of it. One that no claim notices is EQUIVALENT if its
+run is the same, but for registers that a kernel must not rely on; else it has SURVIVED, and how its
+run differs is said. A claim that kills none is of no use; one that kills none alone is redundant.
+
+Without contracts, the shipped trampolines of which all is proved. What is known goes into a JSON
+file every few seconds, so that a run that was interrupted goes on where it stopped; it starts anew
+when anything in the project changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from distributed import Client
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harness.replay.coverage import not_reached
+from proofs.fingerprint import ROOT, fingerprint
+from proofs.mutants import trial, workers
+from proofs.mutants.judge import NONE, named
+from proofs.mutants.kinds import Change
+from proofs.mutants.record import Campaign, Mutant, known
+from proofs.mutants.trial import EQUIVALENT, NOT_BUILT, SURVIVED, Trial
+from proofs.mutants.workers import UNDECIDED
+from reports.files import OUT
+from trampoline.errors import UserError
+
+EVERY = 5.0
+"""Seconds between two times that the file is written."""
+ALONE_TRIES = 8
+"""So many mutants that a claim kills are tried for one that no other claim kills."""
+
+
+def campaign_of(client: Client, path: Path, options: Namespace, console: Console) -> Campaign:
+    """Try all mutants wanted of one trampoline that its file does not know yet."""
+    subject = Trial(path)
+    found = subject.original()
+    if found != NONE:
+        claim, verdict, reason = found
+        raise UserError(
+            f"{path}: {claim} is {verdict} of the trampoline as it is ({reason}); a mutant can be "
+            "told from it by claims that are PROVED only, so mend it or its [expected] first."
+        )
+    out = options.out / f"{subject.contract.name}.json"
+    fresh = Campaign(
+        trampoline=subject.contract.name,
+        fingerprint=fingerprint(contracts=[path]),
+        possible=len(subject.changes),
+        claims=tuple(map(named, subject.claims)),
+        not_reached=not_reached(subject.image, subject.run.covered),
+    )
+    campaign = known(out, fresh)
+    wanted = list(subject.changes)
+    if options.at:
+        wanted = [change for change in wanted if change.offset in options.at]
+    if options.sample:
+        wanted = sorted(wanted, key=_shuffled)[: options.sample]
+    for jobs in (_untried, _alone):
+        todo = jobs(campaign, wanted)
+        title = f"{campaign.trampoline}, {'mutants' if jobs is _untried else 'killed by one only'}"
+        campaign = _run(client, path, campaign, todo, options, console, out, title)
+    return campaign
+
+
+Todo = list[tuple[Change, workers.Task]]
+
+
+def _untried(campaign: Campaign, wanted: Sequence[Change]) -> Todo:
+    tried = {mutant.name for mutant in campaign.mutants}
+    return [(change, workers.of(change)) for change in wanted if change.name not in tried]
+
+
+def _alone(campaign: Campaign, wanted: Sequence[Change]) -> Todo:
+    """For each claim some mutants that it kills, to be tried by all other claims."""
+    changes = {change.name: change for change in wanted}
+    todo: Todo = []
+    for claim in (*campaign.claims, trial.AT_ONCE):
+        mine = [one for one in campaign.mutants if one.claim == claim and one.name in changes]
+        mine.sort(key=lambda one: (one.verdict != "REFUTED", _shuffled(changes[one.name])))
+        for mutant in mine[:ALONE_TRIES]:
+            if mutant.alone is None:
+                change = changes[mutant.name]
+                todo.append((change, partial(_by_others, change, claim)))
+    return todo
+
+
+def _by_others(change: Change, claim: str, subject: Trial) -> trial.Outcome:
+    return subject.of(change, without=claim)
+
+
+def _run(
+    client: Client,
+    path: Path,
+    campaign: Campaign,
+    todo: Todo,
+    options: Namespace,
+    console: Console,
+    out: Path,
+    title: str,
+) -> Campaign:
+    before = {mutant.name: mutant for mutant in campaign.mutants}
+    new: list[Mutant] = []
+    written = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    try:
+        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+            bar = progress.add_task(title, total=len(todo))
+            for change, outcome in workers.tried(client, path, todo, options.limit):
+                progress.advance(bar)
+                if change.name in before:  # killed, and now tried by all other claims
+                    alone = outcome.verdict in (EQUIVALENT, SURVIVED)
+                    one = before[change.name].model_copy(update={"alone": alone})
+                else:
+                    one = Mutant.of(change, outcome)
+                    if one.verdict in (SURVIVED, UNDECIDED):
+                        progress.console.print(_line(one), markup=False, soft_wrap=True)
+                new.append(one)
+                if time.monotonic() > written + EVERY:
+                    campaign = campaign.with_more(new)
+                    campaign.write(out)
+                    written = time.monotonic()
+    finally:
+        if new:
+            campaign = campaign.with_more(new)
+            campaign.write(out)
+    return campaign
+
+
+def _line(mutant: Mutant) -> str:
+    why = mutant.reason or ", ".join(mutant.differs)
+    return f"{mutant.verdict}: {mutant}; {why}"
+
+
+def _shuffled(change: Change) -> bytes:
+    """An order that has nothing to do with the image's, and is always the same."""
+    return hashlib.sha256(change.name.encode()).digest()
+
+
+def print_campaigns(campaigns: Sequence[Campaign], console: Console) -> None:
+    """How many mutants were killed, how many not; and which claims kill any, alone or not."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    names = ("REFUTED", "NOT PROVED", EQUIVALENT, NOT_BUILT, SURVIVED, UNDECIDED)
+    for heading in ("trampoline", "mutants", "tried", *(name.lower() for name in names)):
+        table.add_column(heading, justify="left" if heading == "trampoline" else "right")
+    for campaign in campaigns:
+        counts = Counter(
+            names[1] if one.killed and one.verdict != "REFUTED" else one.verdict
+            for one in campaign.mutants
+        )
+        numbers = (campaign.possible, len(campaign.mutants), *(counts[name] for name in names))
+        table.add_row(campaign.trampoline, *map(str, numbers))
+    console.print(table)
+    for line in of_claims(campaigns):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for campaign in campaigns:
+        for place in campaign.not_reached:
+            console.print(
+                f"{campaign.trampoline}: not executed on any path, so not tried: {place}",
+                soft_wrap=True,
+            )
+
+
+def of_claims(campaigns: Sequence[Campaign]) -> Iterator[str]:
+    """For each claim: how many mutants it was the first to notice, and whether it alone did one."""
+    claims = dict.fromkeys(claim for campaign in campaigns for claim in campaign.claims)
+    for claim in claims:
+        mine = [
+            (campaign.trampoline, one)
+            for campaign in campaigns
+            for one in campaign.mutants
+            if one.claim == claim
+        ]
+        alone = [f"{name}, {one}" for name, one in mine if one.alone]
+        asked = sum(one.alone is not None for _, one in mine)
+        said = f"alone: {alone[0]}" if alone else f"none of {asked} alone"
+        yield f"{claim}: first to notice {len(mine)}; {said}"
+
+
+def _options(arguments: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser(prog="python -m proofs.mutants", description=__doc__.split("\n")[0])
+    parser.add_argument("contracts", type=Path, nargs="*", metavar="PATH/contract.toml")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time; default: 2")
+    parser.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster, instead of this machine"
+    )
+    parser.add_argument("--limit", type=float, default=300, help="seconds for one; default: 300")
+    parser.add_argument("--sample", type=int, default=0, help="only so many of each trampoline's")
+    parser.add_argument("--out", type=Path, default=OUT / "mutants", help="folder of JSON files")
+    parser.add_argument(
+        "--at",
+        type=lambda text: int(text, 0),
+        action="append",
+        default=[],
+        metavar="OFFSET",
+        help="only those of the instruction at this offset of the image (repeatable)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the campaigns; 0 if every mutant tried is killed or equivalent, 1 otherwise."""
+    options = _options(arguments)
+    console = Console()
+    contracts = options.contracts or [
+        path
+        for path in sorted((ROOT / "trampoline").glob("*/contract.toml"))
+        if trial.all_proved(path)
+    ]
+    try:
+        with workers.cluster(max(options.jobs, 1), options.scheduler) as client:
+            campaigns = [campaign_of(client, path, options, console) for path in contracts]
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print_campaigns(campaigns, console)
+    left = (SURVIVED, UNDECIDED)
+    return int(any(one.verdict in left for campaign in campaigns for one in campaign.mutants))
+
+
+def _main() -> NoReturn:
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)  # what is decided is in the files
+
+
+if __name__ == "__main__":
+    _main()

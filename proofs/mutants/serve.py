@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A worker's process: tries one mutant of a trampoline after another, as it is told by a pipe.
+
+    python -m proofs.mutants.serve PATH/contract.toml FILE_DESCRIPTOR
+
+Each answer is an outcome with the most memory that the process had so far, in KiB; or why there is
+none, as a text. It ends when nobody holds the pipe's other end any more.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from proofs.mutants.trial import Trial
+
+
+def serve(path: Path, pipe: Connection) -> None:
+    """Answer until the pipe ends."""
+    trial = Trial(path)
+    trial.original()  # so that what is proved of it need not be proved of mutants again
+    while True:
+        try:
+            task = pipe.recv()
+            outcome = task(trial)
+        except (EOFError, KeyboardInterrupt):
+            return
+        except Exception as error:
+            pipe.send(f"{type(error).__name__}: {error}")
+        else:
+            pipe.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), Connection(int(sys.argv[2])))

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The trial of one mutant after another of one trampoline, in one process.
+
+A mutant is executed at one base first: what is refuted there is refuted. Only one that no claim
+notices there is executed at all bases, and compared with the original.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from harness.replay.predict import Predictor
+from harness.solve.decide import decide
+from harness.solve.obligation import Obligation, Result, Verdict
+from harness.x86.execute import bases, execute
+from harness.x86.run import Run
+from proofs.mutants.judge import NONE, Turned, named, proved_of, turned, turned_at_once
+from proofs.mutants.kinds import NOP, Change, changes
+from proofs.mutants.same import differences, explained
+from proofs.subject import Subject
+from trampoline.contract import Contract, load_contract
+from trampoline.errors import UserError
+from trampoline.image import Image, load_image
+
+EQUIVALENT = "EQUIVALENT"
+SURVIVED = "SURVIVED"
+NOT_BUILT = "NOT BUILT"
+AT_ONCE = "one_at_a_time"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a mutant.
+
+    `verdict`: that of the first claim that turned, which is `claim`; or EQUIVALENT: a hand-off is
+    the same but for what a kernel must not rely on, or SURVIVED: it differs, and no claim says so;
+    or NOT BUILT: assembler or contract refuse it. `differs`: how the run of one that no claim
+    noticed differs from the original's.
+    """
+
+    verdict: str
+    claim: str
+    reason: str
+    differs: tuple[str, ...]
+    seconds: float
+
+
+def all_proved(path: Path) -> bool:
+    """Every claim on the contract's trampoline is expected to be PROVED."""
+    expected = load_contract(path).expected.values()
+    return all(one.verdict == Verdict.PROVED for one in expected)
+
+
+class Trial:
+    """Knows the trampoline as it is, and what is proved of that."""
+
+    def __init__(self, path: Path) -> None:
+        """`path`: of the contract. Raises UserError."""
+        self.path = path
+        self.contract = load_contract(path)
+        self.image = load_image(self.contract)
+        _, self._base = bases(self.contract, self.image)
+        self.claims = proved_of(self.contract)
+        self._proved: dict[tuple[tuple[int, ...], ...], Obligation] = {}
+
+    @cached_property
+    def run(self) -> Run:
+        """The original's, at all bases."""
+        return execute(self.contract, self.image)
+
+    @cached_property
+    def _at_one_base(self) -> Run:
+        return execute(self.contract, self.image, self._base)
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """All mutants."""
+        return changes(self.contract, self.image, self._at_one_base)
+
+    def original(self) -> Turned:
+        """The first claim that is not PROVED of the trampoline as it is, if there is one."""
+        for run in (self._at_one_base, self.run):
+            found = self._turned(self.contract, self.image, run, keep=True)
+            if found != NONE:
+                return found
+        return NONE
+
+    def of(self, change: Change, without: str = "") -> Outcome:
+        """Try a mutant by all claims, but for the one called `without`."""
+        began = time.perf_counter()
+
+        def outcome(verdict: str, differs: tuple[str, ...] = (), found: Turned = NONE) -> Outcome:
+            claim, _, reason = found
+            return Outcome(verdict, claim, reason, differs, round(time.perf_counter() - began, 2))
+
+        try:
+            contract, image = self._mutant(change)
+        except UserError as error:
+            return outcome(NOT_BUILT, found=("", "", str(error)))
+        for base in (self._base, None):
+            run = execute(contract, image, base)
+            if (found := self._turned(contract, image, run, without)) != NONE:
+                return outcome(found[1], found=found)
+        if not (differs := differences(self._original_of(change), run)):
+            return outcome(EQUIVALENT)
+        subject = Subject(contract, image, run)
+        if without != AT_ONCE and (found := turned_at_once(subject)) != NONE:
+            return outcome(found[1], found=found)
+        return outcome(EQUIVALENT if explained(differs) else SURVIVED, differs)
+
+    def _mutant(self, change: Change) -> tuple[Contract, Image]:
+        if not change.data:
+            return self._with_line(change, None)
+        data = self.image.data
+        changed = data[: change.at] + change.data + data[change.at + len(change.data) :]
+        return self.contract, replace(self.image, data=changed)
+
+    def _original_of(self, change: Change) -> Run:
+        """The run to compare the mutant's with. A second instruction moves what lies behind it, so
+        that is compared with the original that has NOPs of the same length there."""
+        if change.data:
+            return self.run
+        return execute(*self._with_line(change, f".fill {change.length}, 1, {NOP[0]:#x}"))
+
+    def _with_line(self, change: Change, line: str | None) -> tuple[Contract, Image]:
+        """The trampoline with one more line after that of the instruction: this one, or the
+        instruction's again."""
+        file, number = change.source.rsplit(":", 1)
+        with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+            for path in self.path.parent.iterdir():
+                if path.suffix in (".S", ".toml"):
+                    text = path.read_text()
+                    if path.name == file:
+                        lines = text.split("\n")
+                        at = int(number)
+                        again = lines[at - 1].rpartition(":")[2]  # labels cannot be repeated
+                        text = "\n".join([*lines[:at], line or again, *lines[at:]])
+                    (Path(folder) / path.name).write_text(text)
+            contract = load_contract(Path(folder) / self.path.name)
+            return contract, load_image(contract)
+
+    def _turned(
+        self, contract: Contract, image: Image, run: Run, without: str = "", keep: bool = False
+    ) -> Turned:
+        predictor = Predictor(contract, image, run)
+
+        def decided(obligation: Obligation) -> Result:
+            sides = (obligation.hypotheses, tuple(obligation.goals.values()))
+            # Unique while they live: kept beside.
+            key = tuple(tuple(term.get_id() for term in terms) for terms in sides)
+            if key in self._proved:
+                return Result(obligation.name, Verdict.PROVED, 0.0, 0)
+            result = decide(obligation, predictor)
+            if keep and result.verdict is Verdict.PROVED:
+                self._proved[key] = obligation
+            return result
+
+        claims = [claim for claim in self.claims if named(claim) != without]
+        return turned(Subject(contract, image, run), claims, decided)

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The campaign changes all that it says, tells what came of each mutant, and can be interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client
+
+from harness.x86.execute import execute
+from proofs.fingerprint import ROOT
+from proofs.mutants import workers
+from proofs.mutants.__main__ import main, of_claims
+from proofs.mutants.kinds import Change
+from proofs.mutants.record import Campaign, Mutant, known
+from proofs.mutants.same import differences, explained
+from proofs.mutants.trial import Outcome, Trial
+from tests.proofs.variants import TINY
+from trampoline.errors import UserError
+
+TINY_CONTRACT = TINY / "contract.toml"
+
+
+@pytest.fixture(scope="module")
+def trial() -> Trial:
+    subject = Trial(TINY_CONTRACT)
+    assert subject.original()[0] == ""
+    return subject
+
+
+def the(trial: Trial, kind: str, was: str, becomes: str | None = None) -> Change:
+    """The one mutant that fits."""
+    found = [
+        change
+        for change in trial.changes
+        if (change.kind, change.was) == (kind, was) and becomes in (None, change.becomes)
+    ]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_every_instruction_is_changed_in_every_way(trial: Trial) -> None:
+    executed = set(execute(trial.contract, trial.image).covered)
+    for kind in ("dropped", "duplicated"):
+        assert {c.offset for c in trial.changes if c.kind == kind} == executed
+    assert len({change.name for change in trial.changes}) == len(trial.changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "was", "becomes"),
+    [
+        ("swapped", "mov ds, ax", "mov dword ptr [0x160], 1; mov ds, ax"),
+        ("immediate", "or eax, 0x20", "or eax, 0x21"),
+        ("immediate", "or eax, 0x20", "or eax, 0"),
+        ("immediate", "or eax, 0x20", "or eax, 0xffffffa0"),
+        ("register", "mov ds, ax", "mov ds, cx"),
+        ("register", "mov ds, ax", "mov ss, ax"),
+        ("register", "mov r14, qword ptr [rsi + 0x150]", "mov r15, qword ptr [rsi + 0x150]"),
+        ("register", "mov r14, qword ptr [rsi + 0x150]", "mov r14, qword ptr [rdi + 0x150]"),
+        ("width", "mov r14, qword ptr [rsi + 0x150]", "mov r14d, dword ptr [rsi + 0x150]"),
+        ("displacement", "mov r14, qword ptr [rsi + 0x150]", "mov r14, qword ptr [rsi + 0x151]"),
+        ("width", "shl esi, 4", "shl si, 4"),
+        ("operation", "cld", "std"),
+    ],
+)
+def test_a_change_of_this_kind_is_made(trial: Trial, kind: str, was: str, becomes: str) -> None:
+    change = the(trial, kind, was, becomes)
+    assert change.data and len(change.data) >= change.length
+
+
+def test_conditions_are_turned_round(trial: Trial) -> None:
+    turned = {(c.was[:3], c.becomes[:3]) for c in trial.changes if c.kind == "condition"}
+    assert turned == {("jne", "je "), ("ja ", "jbe"), ("jb ", "jae")}
+
+
+def test_each_bit_of_a_descriptor_and_of_a_table_pointer_is_turned_round(trial: Trial) -> None:
+    symbols = trial.image.symbols
+    bits = [c for c in trial.changes if c.kind == "bit of a table"]
+    gdt = range(symbols["gdt"], symbols["gdt_end"])
+    assert {c.offset for c in bits} == {*gdt, *range(symbols["gdt"] - 6, symbols["gdt"])}
+    assert all(bin(c.data[0] ^ trial.image.data[c.offset]).count("1") == 1 for c in bits)
+
+
+@pytest.mark.parametrize(
+    ("kind", "was", "becomes", "verdict", "claim"),
+    [
+        ("dropped", "mov ds, ax", None, "UNSUPPORTED", "paths"),
+        ("immediate", "or eax, 0x20", "or eax, 0", "REFUTED", "no_fault"),
+        ("dropped", "mov esp, esp", None, "REFUTED", "stack"),
+        ("duplicated", "mov esp, esp", None, "EQUIVALENT", ""),
+        ("dropped", "mov gs, eax", None, "REFUTED", "determined"),
+    ],
+)
+def test_what_comes_of_a_mutant(
+    trial: Trial, kind: str, was: str, becomes: str | None, verdict: str, claim: str
+) -> None:
+    outcome = trial.of(the(trial, kind, was, becomes))
+    assert (outcome.verdict, outcome.claim) == (verdict, claim), outcome
+
+
+def test_a_label_is_not_written_twice(trial: Trial) -> None:
+    looped = [
+        c
+        for c in trial.changes
+        if c.kind == "duplicated" and c.was.startswith("mov dword ptr [edi]")
+    ]
+    assert len(looped) == 1
+    assert trial.of(looped[0]).verdict != "NOT BUILT"
+
+
+def test_a_run_is_the_same_as_itself_and_no_other(trial: Trial) -> None:
+    again = execute(trial.contract, trial.image)
+    assert differences(trial.run, again) == ()
+    end = again.ends[0]
+    assert differences(trial.run, replace(again, lost="a path")) != ()
+    assert differences(trial.run, replace(again, ends=again.ends[1:])) != ()
+    fewer = replace(end, accesses=end.accesses[:-1])
+    assert "accesses" in differences(trial.run, replace(again, ends=(fewer, *again.ends[1:])))[0]
+
+
+def test_only_registers_that_a_kernel_must_not_rely_on_are_left_open() -> None:
+    assert explained(()) and explained(("rax", "r15"))
+    for name in ("rsi", "rsp", "rip", "cr0", "cs", "rflags", "the value of a store"):
+        assert not explained(("rax", name))
+
+
+def campaign(tmp_path: Path, *more: str) -> Any:
+    status = main([str(TINY_CONTRACT), "--jobs", "1", "--out", str(tmp_path), *more])
+    return status, Campaign.model_validate_json((tmp_path / "tiny.json").read_bytes())
+
+
+def test_a_campaign_goes_on_where_it_stopped(
+    tmp_path: Path, trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = the(trial, "dropped", "mov esp, esp").offset
+    status, first = campaign(tmp_path, "--at", hex(place), "--sample", "2")
+    assert len(first.mutants) == 2 and first.possible == len(trial.changes)
+    assert status == int(any(one.verdict == "SURVIVED" for one in first.mutants))
+    _, second = campaign(tmp_path, "--at", hex(place))
+    assert {one.name for one in second.mutants} == {
+        change.name for change in trial.changes if change.offset == place
+    }
+    took = {one.name: one.seconds for one in second.mutants}
+    assert all(took[one.name] == one.seconds for one in first.mutants)  # taken from the file
+    stack = [one for one in second.mutants if one.claim == "stack"]
+    assert stack and all(one.alone is not None for one in stack)
+    assert any(line.startswith("stack: first to notice") for line in of_claims([second]))
+    assert "survived" in capsys.readouterr().out
+
+
+def a_campaign(**fields: Any) -> Campaign:
+    return Campaign(
+        trampoline="t", fingerprint="f", possible=2, claims=("stack",), not_reached=(), **fields
+    )
+
+
+def a_mutant(name: str, verdict: str, **fields: Any) -> Mutant:
+    said: dict[str, Any] = {"claim": "", "reason": "", "differs": (), "seconds": 1.0} | fields
+    return Mutant(
+        name=name, kind="dropped", offset=0, source="t.S:1", symbol="t", was="cli",
+        becomes="nothing", verdict=verdict, **said,
+    )  # fmt: skip
+
+
+def test_what_is_undecided_or_was_found_with_other_files_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    whole = a_campaign(mutants=(a_mutant("a", "SURVIVED"), a_mutant("b", "UNDECIDED")))
+    whole.write(path)
+    assert [one.name for one in known(path, a_campaign()).mutants] == ["a"]
+    other = a_campaign().model_copy(update={"fingerprint": "g"})
+    assert known(path, other) == other
+    path.write_text("[]")
+    assert known(path, a_campaign()) == a_campaign()
+
+
+def test_a_claim_that_kills_none_alone_is_said_to() -> None:
+    mine = a_mutant("a", "REFUTED", claim="stack", alone=False)
+    assert list(of_claims([a_campaign(mutants=(mine,))])) == [
+        "stack: first to notice 1; none of 1 alone"
+    ]
+    alone = mine.model_copy(update={"alone": True})
+    (line,) = of_claims([a_campaign(mutants=(alone,))])
+    assert line == "stack: first to notice 1; alone: t, t.S:1 (0x0), dropped: cli -> nothing"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with workers.cluster(1, None) as one:
+        yield one
+
+
+def never_ends(trial: Trial) -> Outcome:
+    time.sleep(600)
+    raise AssertionError
+
+
+def dies(trial: Trial) -> Outcome:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def fails(trial: Trial) -> Outcome:
+    raise RuntimeError("what it is")
+
+
+def answers(trial: Trial) -> Outcome:
+    return Outcome("SURVIVED", "", "", (trial.contract.name,), 0.0)
+
+
+def test_whatever_a_mutant_does_the_campaign_goes_on(client: Client) -> None:
+    jobs = [("a", answers), ("b", never_ends), ("c", dies), ("d", fails), ("e", answers)]
+    found = dict(workers.tried(client, TINY_CONTRACT, jobs, limit=20))
+    assert {name: outcome.verdict for name, outcome in found.items()} == {
+        "a": "SURVIVED", "b": "UNDECIDED", "c": "UNDECIDED", "d": "UNDECIDED", "e": "SURVIVED"
+    }  # fmt: skip
+    reasons = [found[name].reason for name in "bcd"]
+    assert reasons == ["not decided within 20 s", "its process died", "RuntimeError: what it is"]
+
+
+def test_a_worker_with_other_files_is_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "fingerprint", lambda **_: str(time.perf_counter()))
+    with pytest.raises(UserError, match="give all workers the same checkout"):
+        list(workers.tried(client, TINY_CONTRACT, [("a", answers)], limit=20))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler answers"),
+        (["--scheduler", "nonsense://x"], "no Dask scheduler answers"),
+    ],
+)
+def test_a_cluster_that_is_not_there(
+    options: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 1.0)
+    assert main([str(TINY_CONTRACT), *options]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_trampoline_that_is_not_as_its_contract_says_has_no_mutants(
+    tmp_path: Path, capsys: Any
+) -> None:
+    for path in TINY.glob("tiny.S"):
+        (tmp_path / path.name).write_text(path.read_text().replace("\tmovl\t%esp, %esp\n", ""))
+    (tmp_path / "contract.toml").write_text(TINY_CONTRACT.read_text())
+    assert main([str(tmp_path / "contract.toml"), "--out", str(tmp_path)]) == 1
+    assert "stack is REFUTED of the trampoline as it is" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_is_decided(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "proofs.mutants", str(TINY_CONTRACT), "--jobs", "1"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    file = tmp_path / "tiny.json"
+    deadline = time.monotonic() + 120
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "")
+    assert json.loads(file.read_text())["mutants"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.json"]
