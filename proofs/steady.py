@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +21,16 @@ from typing import NamedTuple, NoReturn
 
 from rich.console import Console
 
+from harness.guard import GuardRecord
 from harness.record import ClaimRecord
 from harness.solve import decide
 from harness.x86 import prover
-from proofs.fingerprint import ROOT, fingerprint
 from reports.files import OUT, read_all, write_atomically
+from reports.fingerprint import ROOT, fingerprint
+from reports.guards import write_guard
 from trampoline.errors import UserError
 
+SEEDS = 20
 COMPLETE = "complete"
 """Stands beside the verdict files of a variant that came to its end: what it was proved of."""
 HEAD_ROOM = 5.0
@@ -132,9 +136,13 @@ def prove(variant: Variant, folder: Path, options: Sequence[str], mark: str) -> 
     return ""
 
 
-def campaign(options: Namespace, more: Sequence[str], console: Console) -> bool:
-    """Whether all variants agree with head room to spare. Raises UserError."""
-    mark, steady, everything = fingerprint(more, options.out), True, []
+def campaign(options: Namespace, more: Sequence[str], console: Console) -> GuardRecord:
+    """Prove in every way; what differs, or has not head room to spare, is a problem.
+
+    Raises UserError.
+    """
+    mark, problems, everything = fingerprint(more, options.out), [], []
+    began = time.monotonic()
     first: Known = {}
     todo = variants(options.seeds)
     for number, variant in enumerate(todo, start=1):
@@ -150,12 +158,29 @@ def campaign(options: Namespace, more: Sequence[str], console: Console) -> bool:
         for line in found:
             console.print(f"  {line}", style="bold red", soft_wrap=True, markup=False)
         console.print(f"  {len(known)} claims, {len(found)} differences", soft_wrap=True)
-        steady = steady and bool(known) and not found
+        problems += [
+            f"{variant.name}: {line}" for line in found or ([] if known else ["no claims"])
+        ]
     factor, hardest = head_room(everything)
     style = "bold red" if factor < HEAD_ROOM else ""
     said = f"head room: x {factor:.1f} (at least {HEAD_ROOM:.0f} is wanted): {hardest}"
     console.print(said, style=style, soft_wrap=True, markup=False)
-    return steady and factor >= HEAD_ROOM
+    return GuardRecord(
+        name="steady",
+        shows="Verdicts and witnesses depend neither on the solver's seed nor on the order of the "
+        "obligations; no question comes near its budget.",
+        command="python -m proofs.steady",
+        fingerprint=fingerprint(),
+        complete=options.seeds >= SEEDS and not more,
+        figures={
+            "variants": str(len(todo)),
+            "claims each": str(len(first)),
+            "head room": f"x {factor:.1f}",
+        },
+        problems=(*problems, *([said] if factor < HEAD_ROOM else [])),
+        open=(f"least head room: {hardest}",),
+        seconds=round(time.monotonic() - began, 1),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,13 +188,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(
         prog="python -m proofs.steady", description=__doc__.split("\n")[0], allow_abbrev=False
     )
-    parser.add_argument("--seeds", type=int, default=20, help="how many; default: 20")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many; default: %(default)s")
     parser.add_argument(
         "--out", type=Path, default=OUT / "steady", help="default: reports/out/steady"
     )
     options, more = parser.parse_known_args(arguments)
     try:
-        return 0 if campaign(options, more, Console(highlight=False)) else 1
+        guard = campaign(options, more, Console(highlight=False))
+        write_guard(guard, options.out.parent)
+        return int(bool(guard.problems))
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -12,10 +12,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.guard import GuardRecord
 from harness.record import ClaimRecord, Evidence, ReplayRecord, StepRecord, TransitionRecord
 from reports import summary
 from reports.diagram import state_diagram
 from reports.files import write_atomically
+from reports.guards import read_guards
+from reports.trust import gather
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -58,11 +61,14 @@ class Row:
 
 
 def write_page(records: Iterable[ClaimRecord], path: Path) -> None:
-    """Write the page to `path`, whole or not at all. Raises ReportError."""
-    write_atomically({path: render_page(records).encode()})
+    """Write the page to `path`, whole or not at all, with the guards below the same folder.
+
+    Raises ReportError.
+    """
+    write_atomically({path: render_page(records, read_guards(path.parent)).encode()})
 
 
-def render_page(records: Iterable[ClaimRecord]) -> str:
+def render_page(records: Iterable[ClaimRecord], guards: Iterable[GuardRecord] = ()) -> str:
     """The page as text. Every string of a record is escaped."""
     ordered = summary.in_order(records)
     return (
@@ -74,6 +80,7 @@ def render_page(records: Iterable[ClaimRecord]) -> str:
             second_line=summary.second_line(ordered),
             last_line=summary.last_line(ordered),
             findings=summary.findings(ordered),
+            trust=gather(ordered, guards),
             sections=[_section(name, group) for name, group in summary.by_trampoline(ordered)],
         )
     )

@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from harness.guard import GuardRecord
 from harness.replay.coverage import not_reached
-from proofs.fingerprint import ROOT, fingerprint
 from proofs.mutants import trial, workers
 from proofs.mutants.judge import NONE, named
 from proofs.mutants.kinds import Change
@@ -38,10 +38,14 @@ from proofs.mutants.record import Campaign, Mutant, known
 from proofs.mutants.trial import EQUIVALENT, NOT_BUILT, SURVIVED, Trial
 from proofs.mutants.workers import UNDECIDED
 from reports.files import OUT
+from reports.fingerprint import ROOT, fingerprint
+from reports.guards import write_guard
 from trampoline.errors import UserError
 
 EVERY = 5.0
 """Seconds between two times that the file is written."""
+NAMES = ("REFUTED", "NOT PROVED", EQUIVALENT, NOT_BUILT, SURVIVED, UNDECIDED)
+"""What may come of a mutant. NOT PROVED: the machine refuses it, or the solver gives up."""
 ALONE_TRIES = 8
 """So many mutants that a claim kills are tried for one that no other claim kills."""
 
@@ -154,15 +158,11 @@ def _shuffled(change: Change) -> bytes:
 def print_campaigns(campaigns: Sequence[Campaign], console: Console) -> None:
     """How many mutants were killed, how many not; and which claims kill any, alone or not."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    names = ("REFUTED", "NOT PROVED", EQUIVALENT, NOT_BUILT, SURVIVED, UNDECIDED)
-    for heading in ("trampoline", "mutants", "tried", *(name.lower() for name in names)):
+    for heading in ("trampoline", "mutants", "tried", *(name.lower() for name in NAMES)):
         table.add_column(heading, justify="left" if heading == "trampoline" else "right")
     for campaign in campaigns:
-        counts = Counter(
-            names[1] if one.killed and one.verdict != "REFUTED" else one.verdict
-            for one in campaign.mutants
-        )
-        numbers = (campaign.possible, len(campaign.mutants), *(counts[name] for name in names))
+        counts = Counter(map(_name_of, campaign.mutants))
+        numbers = (campaign.possible, len(campaign.mutants), *(counts[name] for name in NAMES))
         table.add_row(campaign.trampoline, *map(str, numbers))
     console.print(table)
     for line in of_claims(campaigns):
@@ -173,6 +173,34 @@ def print_campaigns(campaigns: Sequence[Campaign], console: Console) -> None:
                 f"{campaign.trampoline}: not executed on any path, so not tried: {place}",
                 soft_wrap=True,
             )
+
+
+def guard_of(campaigns: Sequence[Campaign], seconds: float) -> GuardRecord:
+    """What the campaigns show, for the trust page."""
+    mutants = [(campaign.trampoline, one) for campaign in campaigns for one in campaign.mutants]
+    counts = Counter(_name_of(one) for _, one in mutants)
+    possible = sum(campaign.possible for campaign in campaigns)
+    useless = [line for line in of_claims(campaigns) if "first to notice 0" in line]
+    return GuardRecord(
+        name="mutants",
+        shows="A claim can fail: it is not PROVED of an image in which one thing is wrong.",
+        command="python -m proofs.mutants",
+        fingerprint=fingerprint(),
+        complete=len(mutants) == possible and not useless,
+        figures={
+            f"of {possible:,} mutants tried": f"{len(mutants):,}",
+            **{name.lower(): f"{counts[name]:,}" for name in NAMES},
+        },
+        problems=tuple(
+            f"{name}: {_line(one)}" for name, one in mutants if one.verdict in (SURVIVED, UNDECIDED)
+        ),
+        open=tuple(of_claims(campaigns)),
+        seconds=round(seconds, 1),
+    )
+
+
+def _name_of(mutant: Mutant) -> str:
+    return NAMES[1] if mutant.killed and mutant.verdict != "REFUTED" else mutant.verdict
 
 
 def of_claims(campaigns: Sequence[Campaign]) -> Iterator[str]:
@@ -216,14 +244,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaigns; 0 if every mutant tried is killed or equivalent, 1 otherwise."""
     options = _options(arguments)
     console = Console()
-    contracts = options.contracts or [
+    began = time.monotonic()
+    shipped = [
         path
         for path in sorted((ROOT / "trampoline").glob("*/contract.toml"))
         if trial.all_proved(path)
     ]
+    contracts = options.contracts or shipped
     try:
         with workers.cluster(max(options.jobs, 1), options.scheduler) as client:
             campaigns = [campaign_of(client, path, options, console) for path in contracts]
+        if contracts == shipped:
+            write_guard(guard_of(campaigns, time.monotonic() - began), options.out.parent)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -20,9 +20,9 @@ from typing import Any, TypeVar, cast
 
 from distributed import Client, LocalCluster, as_completed, get_worker
 
-from proofs.fingerprint import ROOT, fingerprint, shown
 from proofs.mutants.kinds import Change
 from proofs.mutants.trial import Outcome, Trial
+from reports.fingerprint import ROOT, fingerprint, shown
 from trampoline.errors import UserError
 
 UNDECIDED = "UNDECIDED"

@@ -18,13 +18,13 @@ import pytest
 from distributed import Client
 
 from harness.x86.execute import execute
-from proofs.fingerprint import ROOT
 from proofs.mutants import workers
 from proofs.mutants.__main__ import main, of_claims
 from proofs.mutants.kinds import Change
 from proofs.mutants.record import Campaign, Mutant, known
 from proofs.mutants.same import differences, explained
 from proofs.mutants.trial import Outcome, Trial
+from reports.fingerprint import ROOT
 from tests.proofs.variants import TINY
 from trampoline.errors import UserError
 

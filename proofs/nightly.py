@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Everything at full depth: the proofs, and each check on the suite itself; then the page.
+
+    python -m proofs.nightly [--only STAGE]
+
+A stage that fails does not keep the others from running. What a stage has found stays: a night that
+was interrupted goes on where it stopped, and starts anew when anything in the project changed.
+Exit status: 0 all is as expected; 1 some stage has found something; 2 some stage could not be run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rich.console import Console
+
+from reports.files import OUT, ReportError, write_atomically
+from reports.fingerprint import ROOT, fingerprint
+from trampoline.errors import UserError
+
+FOLDER = "nightly"
+"""Below that of the verdict files."""
+FILE = f"{FOLDER}/stages.json"
+LOCK = f"{FOLDER}/lock"
+FOUND = 1
+NOT_RUN = 2
+
+
+class Stage(NamedTuple):
+    """One command: 0 if all is as expected, 1 if it has found something, else it was not run."""
+
+    name: str
+    module: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        """As it is started."""
+        return [sys.executable, "-m", self.module, *self.options]
+
+
+PROVE = ("proofs/", "-q", "-n", "auto", "--safe-sets", "--second-solver")
+STAGES = (
+    Stage("proofs", "pytest", PROVE),
+    Stage("mutants", "proofs.mutants"),
+    Stage("steady", "proofs.steady"),
+)
+
+
+class Done(BaseModel):
+    """How a stage ended, and how long it took, in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: int
+    seconds: float
+    fingerprint: str  # of the project's files
+
+
+class Night(BaseModel):
+    """What is known of each stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stages: dict[str, Done] = {}
+
+
+def night(stages: Sequence[Stage], out: Path, console: Console) -> int:
+    """Run what is not done yet; the exit status. Raises UserError."""
+    with _alone(out):
+        known = _read(out / FILE)
+        mark = fingerprint()
+        worst = 0
+        for number, stage in enumerate(stages, start=1):
+            before = known.stages.get(stage.name)
+            if before is not None and before.fingerprint == mark and before.status != NOT_RUN:
+                _say(console, f"{number}/{len(stages)} {stage.name}: done before", before.status)
+                worst = max(worst, before.status)
+                continue
+            took = f"; it took {_minutes(before.seconds)} the last time" if before else ""
+            _say(console, f"{number}/{len(stages)} {stage.name}{took}")
+            began = time.monotonic()
+            code = subprocess.run(stage.command, cwd=ROOT, check=False).returncode
+            if code == 130:
+                raise KeyboardInterrupt
+            status = code if code in (0, FOUND) else NOT_RUN
+            done = Done(status=status, seconds=time.monotonic() - began, fingerprint=mark)
+            if fingerprint() != mark:
+                raise UserError("Files of the project changed in this night; begin it anew.")
+            known = Night(stages={**known.stages, stage.name: done})
+            write_atomically({out / FILE: known.model_dump_json(indent=2).encode() + b"\n"})
+            _say(console, f"  {stage.name}: {_minutes(done.seconds)}", status)
+            worst = max(worst, status)
+        page = subprocess.run([sys.executable, "-m", "reports", str(out)], cwd=ROOT, check=False)
+        return max(worst, NOT_RUN if page.returncode else 0)
+
+
+def _say(console: Console, text: str, status: int = 0) -> None:
+    said = {0: "", FOUND: "; it has found something", NOT_RUN: "; it could not be run"}
+    console.print(text + said[status], style="bold red" if status else "", soft_wrap=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _read(path: Path) -> Night:
+    try:
+        return Night.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Night()
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValidationError:
+        raise ReportError(f"{path}: is damaged; delete it, and the night begins anew.") from None
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Two nights at once would write the same files."""
+    try:
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
+        lock = (out / LOCK).open("w")
+    except OSError as error:
+        raise ReportError(f"{out}: cannot be written ({error.strerror}).") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("Another night is running here; let it end first.") from None
+        yield
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the night, or one stage of it."""
+    parser = ArgumentParser(prog="python -m proofs.nightly", description=__doc__.split("\n")[0])
+    names = [stage.name for stage in STAGES]
+    parser.add_argument("--only", choices=names, help="this stage alone")
+    only = parser.parse_args(arguments).only
+    stages = [stage for stage in STAGES if only in (None, stage.name)]
+    try:
+        return night(stages, OUT, Console(highlight=False))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return NOT_RUN
+
+
+def _main() -> NoReturn:
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)  # what is done is kept
+
+
+if __name__ == "__main__":
+    _main()

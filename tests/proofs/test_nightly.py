@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A night runs every stage, keeps what is done, and its exit status says what was found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from proofs import nightly
+from proofs.nightly import FILE, FOLDER, LOCK, Night, Stage, night
+from reports.files import ReportError, write_records
+from reports.fingerprint import ROOT
+from tests.reports.factory import proved
+from trampoline.errors import UserError
+
+
+def stage(name: str, tmp_path: Path, status: int = 0) -> Stage:
+    """Writes its name, then ends with the status."""
+    code = f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} '); raise SystemExit({status})"
+    (tmp_path / f"stage_{name}.py").write_text(code)
+    return Stage(name, f"stage_{name}")
+
+
+def ran(tmp_path: Path) -> list[str]:
+    return (tmp_path / "ran").read_text().split()
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    folder = tmp_path / "out"
+    write_records([proved()], folder)
+    return folder
+
+
+def run(stages: list[Stage], out: Path) -> int:
+    return night(stages, out, Console(quiet=True))
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path, out: Path) -> None:
+    stages = [stage("a", tmp_path), stage("b", tmp_path)]
+    assert run(stages[:1], out) == 0
+    assert run(stages, out) == 0
+    assert ran(tmp_path) == ["a", "b"]
+    assert (out / "index.html").exists()
+
+
+def test_a_change_in_the_project_begins_the_night_anew(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run([stage("a", tmp_path)], out) == 0
+    monkeypatch.setattr(nightly, "fingerprint", lambda: "changed")
+    assert run([stage("a", tmp_path)], out) == 0
+    assert ran(tmp_path) == ["a", "a"]
+
+
+def test_a_change_during_the_night_is_noticed(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = iter(["before", "after"])
+    monkeypatch.setattr(nightly, "fingerprint", lambda: next(marks))
+    with pytest.raises(UserError, match="changed in this night"):
+        run([stage("a", tmp_path)], out)
+    assert not (out / FILE).exists()
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, 0), (1, 1), (2, 2), (-9, 2), (77, 2)])
+def test_the_exit_status_is_that_of_the_worst_stage_and_all_are_run(
+    tmp_path: Path, out: Path, status: int, said: int
+) -> None:
+    first = stage("a", tmp_path, status)
+    if status < 0:
+        (tmp_path / "stage_a.py").write_text("import os; os.kill(os.getpid(), 9)")
+        (tmp_path / "ran").touch()
+    assert run([first, stage("b", tmp_path)], out) == said
+    assert ran(tmp_path)[-1] == "b"
+    known = Night.model_validate_json((out / FILE).read_bytes())
+    assert [known.stages[name].status for name in "ab"] == [said, 0]
+
+
+def test_what_could_not_be_run_is_run_again_and_what_was_found_is_not(
+    tmp_path: Path, out: Path
+) -> None:
+    stages = [stage("a", tmp_path, 2), stage("b", tmp_path, 1)]
+    assert (run(stages, out), run(stages, out)) == (2, 2)
+    assert ran(tmp_path) == ["a", "b", "a"]
+
+
+def test_two_nights_do_not_run_at_once(tmp_path: Path, out: Path) -> None:
+    (out / FOLDER).mkdir()
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX)"
+    code = f"{hold}; print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(out / LOCK)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        with pytest.raises(UserError, match="Another night is running"):
+            run([stage("a", tmp_path)], out)
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"stages": 3}'])
+def test_a_damaged_file_is_named(tmp_path: Path, out: Path, data: bytes) -> None:
+    (out / FOLDER).mkdir()
+    (out / FILE).write_bytes(data)
+    with pytest.raises(ReportError, match=f"{FILE}: is damaged"):
+        run([stage("a", tmp_path)], out)
+
+
+def test_every_stage_names_a_command_that_exists(capfd: Any) -> None:
+    for one in nightly.STAGES:
+        help_of = [sys.executable, "-m", one.module, "--help"]
+        done = subprocess.run(help_of, cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == 0, one

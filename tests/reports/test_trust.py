@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The trust page names what must be believed, and counts only what was checked of these files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.guard import GuardRecord
+from reports.files import ReportError
+from reports.fingerprint import fingerprint
+from reports.guards import FOLDER, read_guards, write_guard
+from reports.html import render_page, write_page
+from reports.trust import gather
+from tests.reports.factory import AGREES, proved, refuted, samples
+
+
+def guard(**changes: Any) -> GuardRecord:
+    fields: dict[str, Any] = {
+        "name": "mutants",
+        "shows": "A claim can fail.",
+        "command": "python -m proofs.mutants",
+        "fingerprint": fingerprint(),
+        "complete": True,
+        "figures": {"refuted": "1,234", "survived": "5"},
+        "problems": (),
+        "seconds": 1.0,
+    }
+    return GuardRecord(**fields | changes)
+
+
+def test_a_guard_of_the_project_as_it_is_is_shown(tmp_path: Path) -> None:
+    write_guard(guard(), tmp_path)
+    assert read_guards(tmp_path) == [guard()]
+    write_page([proved()], tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    assert "1,234 refuted, 5 survived" in page and "were not run" not in page
+
+
+def test_a_guard_of_other_files_counts_for_nothing(tmp_path: Path) -> None:
+    write_guard(guard(fingerprint="of yesterday"), tmp_path)
+    assert read_guards(tmp_path) == []
+    assert "were not run with the project as it is" in render_page([proved()], [])
+
+
+def test_what_a_guard_has_found_is_said(tmp_path: Path) -> None:
+    page = render_page([proved()], [guard(problems=("<b> survived",), open=("why",))])
+    assert '<li class="bad">&lt;b&gt; survived</li>' in page
+    assert "explained: 1" in page
+    assert "in part only: 1,234" in render_page([proved()], [guard(complete=False)])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"{}", "no guard file"), (b"\xff", "no guard file"), (None, "cannot be read")],
+)
+def test_a_damaged_guard_file_is_named(tmp_path: Path, data: bytes | None, said: str) -> None:
+    path = tmp_path / FOLDER / "mutants.json"
+    path.parent.mkdir()
+    path.mkdir() if data is None else path.write_bytes(data)
+    with pytest.raises(ReportError, match=f"mutants.json: {said}"):
+        read_guards(tmp_path)
+
+
+def test_assumptions_say_who_makes_them() -> None:
+    records = [
+        proved("a", "paths", assumptions=("one", "two")),
+        proved("a", "code", assumptions=("one",)),
+        proved("b", "paths", assumptions=("one",)),
+    ]
+    assert [(one.text, one.of) for one in gather(records, []).assumptions] == [
+        ("one", ("a", "b")),
+        ("two", ("a (paths)",)),
+    ]
+
+
+def test_models_are_listed_with_their_limits_and_the_manuals_sections() -> None:
+    models = {model.name: model for model in gather([], []).models}
+    assert "not_modelled" not in models and "bits" in models
+    modes = models["modes"]
+    assert modes.says.startswith("Processor modes") and "no virtual-8086 mode" in modes.limits
+    assert {"3A 4.1.2", "3A 9.8.5", "1 3.4.3"} <= set(modes.sections)
+    assert not any("2.0" in one for model in models.values() for one in model.sections)
+
+
+def test_tools_have_the_versions_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = {tool.name: tool.version for tool in gather([], []).tools}
+    assert tools["z3-solver"] == "4.13.0.0" and tools["as"][0].isdigit()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert {tool.version for tool in gather([], []).tools if tool.name == "as"} == {"not installed"}
+
+
+def test_a_disagreement_of_the_second_solver_is_counted() -> None:
+    def one(verdict: str) -> Any:
+        known = refuted().obligations[0]
+        return known.model_copy(update={"verdict": verdict, "second": AGREES})
+
+    records = [proved(obligations=(one("PROVED"), one("DISAGREE")))]
+    assert gather(records, []).second == (2, 1)
+    assert "they disagree" in render_page(records)
+
+
+def test_replays_are_counted_once_for_each_trampoline() -> None:
+    records = [proved("a", "paths"), proved("a", "code"), proved("b", "paths")]
+    assert gather(records, []).replays == 2 * samples().agreed
