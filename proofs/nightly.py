@@ -51,6 +51,7 @@ class Stage(NamedTuple):
 PROVE = ("proofs/", "-q", "-n", "auto", "--safe-sets", "--second-solver")
 STAGES = (
     Stage("proofs", "pytest", PROVE),
+    Stage("needed", "proofs.needed"),
     Stage("mutants", "proofs.mutants"),
     Stage("steady", "proofs.steady"),
 )

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Is each assumption needed? Which ones the proofs of each claim use.
+
+    python -m proofs.needed [PATH/contract.toml ...]
+
+An assumption that no proof uses may still be used by the symbolic execution, which asks whether a
+way can be taken under all of them. Sentences that restrict no input, but say what the machine takes
+for granted, are left out. Without contracts, all shipped trampolines.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, cast
+
+import z3
+from rich.console import Console
+
+from harness.guard import GuardRecord
+from harness.solve.core import core
+from harness.solve.obligation import Obligation
+from harness.x86.execute import execute
+from proofs.mutants.judge import named, proved_of
+from proofs.prove import Prove
+from proofs.subject import Subject
+from reports.files import OUT
+from reports.fingerprint import ROOT, fingerprint
+from reports.guards import write_guard
+from trampoline.contract import load_contract
+from trampoline.errors import UserError
+from trampoline.image import load_image
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Of one trampoline: each assumption, with the claims whose proofs use it.
+
+    `hypotheses` counts those of all obligations, paths' conditions among them, `unused` those of
+    them that their obligation does not need. `open`: obligations of which nothing is known.
+    """
+
+    trampoline: str
+    uses: dict[str, tuple[str, ...]]
+    claims: tuple[str, ...]
+    obligations: int
+    hypotheses: int
+    unused: int
+    open: tuple[str, ...]
+
+
+def needed(path: Path) -> Needed:
+    """Find it out for a contract's trampoline and the claims that are PROVED of it."""
+    contract = load_contract(path)
+    image = load_image(contract)
+    subject = Subject(contract, image, execute(contract, image))
+    conditions = {
+        condition.get_id(): sentence
+        for sentence, condition in subject.run.assumptions
+        if not z3.is_true(condition)
+    }
+    uses: dict[str, dict[str, None]] = {sentence: {} for sentence in conditions.values()}
+    obligations = hypotheses = unused = 0
+    unknown = []
+    claims = proved_of(contract)
+    for claim in claims:
+        found: list[Obligation] = []
+
+        def collect(name: str, *more: Obligation, gaps: tuple[str, ...] = ()) -> None:
+            found.extend(more)  # noqa: B023 # called before the next turn
+
+        claim(subject, cast(Prove, collect))  # a claim does nothing with it but call it
+        for obligation in found:
+            used = core(obligation.hypotheses, obligation.goal)
+            obligations += 1
+            if used is None:
+                unknown.append(f"{named(claim)}, {obligation.name}")
+                continue
+            hypotheses += len(obligation.hypotheses)
+            unused += len(obligation.hypotheses) - len(used)
+            for index in used:
+                sentence = conditions.get(obligation.hypotheses[index].get_id())
+                if sentence is not None:
+                    uses[sentence][named(claim)] = None
+    return Needed(
+        contract.name,
+        {sentence: tuple(by) for sentence, by in uses.items()},
+        tuple(map(named, claims)),
+        obligations,
+        hypotheses,
+        unused,
+        tuple(unknown),
+    )
+
+
+def lines(found: Needed) -> list[str]:
+    """A line for each assumption."""
+    said = []
+    for sentence, by in found.uses.items():
+        who = ", ".join(by) if len(by) < len(found.claims) else "every claim"
+        said.append(f"{found.trampoline}: {sentence}: used by {who or 'no proof'}")
+    return said
+
+
+def guard_of(found: Sequence[Needed], seconds: float, complete: bool) -> GuardRecord:
+    """For the trust page."""
+    return GuardRecord(
+        name="needed",
+        shows="Which assumptions the proofs use: what a proof does not use, it does not rest on.",
+        command="python -m proofs.needed",
+        fingerprint=fingerprint(),
+        complete=complete,
+        figures={
+            "obligations": f"{sum(one.obligations for one in found):,}",
+            "hypotheses": f"{sum(one.hypotheses for one in found):,}",
+            "of them not needed": f"{sum(one.unused for one in found):,}",
+        },
+        problems=tuple(
+            f"{one.trampoline}: {name}: no proof was found" for one in found for name in one.open
+        ),
+        open=tuple(line for one in found for line in lines(one)),
+        seconds=round(seconds, 1),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 if it could be found out for every obligation; 1 if not, or with one sentence."""
+    parser = ArgumentParser(prog="python -m proofs.needed", description=__doc__.split("\n")[0])
+    parser.add_argument("contracts", type=Path, nargs="*", metavar="PATH/contract.toml")
+    given = parser.parse_args(arguments).contracts
+    shipped = sorted((ROOT / "trampoline").glob("*/contract.toml"))
+    console, began, found = Console(highlight=False), time.monotonic(), []
+    processes = multiprocessing.get_context("spawn")  # z3 does not survive a fork
+    try:
+        with ProcessPoolExecutor(mp_context=processes) as pool:
+            for one in pool.map(needed, given or shipped):
+                found.append(one)
+                console.print(
+                    f"{one.trampoline}: {one.obligations} obligations, {one.hypotheses} hypotheses,"
+                    f" {one.unused} of them not needed",
+                    soft_wrap=True,
+                )
+                for line in lines(one):
+                    console.print(f"  {line}", soft_wrap=True, markup=False)
+        guard = guard_of(found, time.monotonic() - began, complete=not given)
+        if not given:
+            write_guard(guard, OUT)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for problem in guard.problems:
+        console.print(problem, style="bold red", soft_wrap=True, markup=False)
+    return int(bool(guard.problems))
+
+
+def _main() -> NoReturn:
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    _main()
