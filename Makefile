@@ -5,10 +5,10 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prove test lint bench lock clean
+.PHONY: help setup prove test nightly lint bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing (the other commands do this first)
 	@.ci/setup
@@ -19,6 +19,9 @@ prove: setup ## prove the shipped trampolines with two solvers, replay, find saf
 test: lint ## lint, run the tests, and prove the shipped trampolines with two solvers
 	@$(PYTHON) -m pytest tests/ -n auto --dist loadfile $(ARGS)
 	@$(PYTHON) -m pytest proofs/ -q -n auto --second-solver
+
+nightly: setup ## everything at full depth, resumable: proofs, and the checks on the suite itself
+	@$(PYTHON) -m proofs.nightly $(ARGS)
 
 lint: setup ## check style and types
 	@$(PYTHON) -m ruff check --quiet
