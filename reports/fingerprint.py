@@ -12,6 +12,8 @@ from reports.files import OUT
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("harness", "models", "proofs", "trampoline")
 """Not the reports: how a result is shown does not change it."""
+SURVIVORS = "survivors.toml"
+"""Beside a contract: reasons for what a campaign has found. They change nothing of that."""
 
 
 def fingerprint(
@@ -27,7 +29,7 @@ def fingerprint(
     files = {path.resolve() for folder in folders for path in folder.rglob("*")}
     for path in sorted((*files, ROOT / "requirements.lock", ROOT / "pyproject.toml")):
         kept = {OUT, out} & {*path.parents} or "__pycache__" in path.parts
-        if path.is_file() and not kept:
+        if path.is_file() and not kept and path.name != SURVIVORS:
             digest.update(shown(path).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

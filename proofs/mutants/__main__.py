@@ -5,7 +5,8 @@
 
 A mutant is killed if some claim is not PROVED of it. One that no claim notices is EQUIVALENT if its
 run is the same, but for registers that a kernel must not rely on; else it has SURVIVED, and how its
-run differs is said. A claim that kills none is of no use; one that kills none alone is redundant.
+run differs is said, or a reason in the file survivors.toml beside the contract has EXPLAINED it. A
+claim that kills none is of no use; one that kills none alone is redundant.
 
 Without contracts, the shipped trampolines of which all is proved. What is known goes into a JSON
 file every few seconds, so that a run that was interrupted goes on where it stopped; it starts anew
@@ -20,14 +21,12 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from distributed import Client
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from harness.guard import GuardRecord
 from harness.replay.coverage import not_reached
@@ -35,16 +34,17 @@ from proofs.mutants import trial, workers
 from proofs.mutants.judge import NONE, named
 from proofs.mutants.kinds import Change
 from proofs.mutants.record import Campaign, Mutant, known
+from proofs.mutants.survivors import EXPLAINED, explained, survivors_of, unused
 from proofs.mutants.trial import EQUIVALENT, NOT_BUILT, SURVIVED, Trial
 from proofs.mutants.workers import UNDECIDED
 from reports.files import OUT
-from reports.fingerprint import ROOT, fingerprint
+from reports.fingerprint import ROOT, SURVIVORS, fingerprint
 from reports.guards import write_guard
 from trampoline.errors import UserError
 
 EVERY = 5.0
 """Seconds between two times that the file is written."""
-NAMES = ("REFUTED", "NOT PROVED", EQUIVALENT, NOT_BUILT, SURVIVED, UNDECIDED)
+NAMES = ("REFUTED", "NOT PROVED", EQUIVALENT, NOT_BUILT, EXPLAINED, SURVIVED, UNDECIDED)
 """What may come of a mutant. NOT PROVED: the machine refuses it, or the solver gives up."""
 ALONE_TRIES = 8
 """So many mutants that a claim kills are tried for one that no other claim kills."""
@@ -81,6 +81,18 @@ def campaign_of(client: Client, path: Path, options: Namespace, console: Console
     return campaign
 
 
+def with_reasons(path: Path, campaign: Campaign) -> Campaign:
+    """The campaign, survivors explained that the file beside the contract speaks of."""
+    known = survivors_of(path)
+    if len(campaign.mutants) == campaign.possible and (left := unused(campaign.mutants, known)):
+        raise UserError(
+            f"{path.parent / SURVIVORS}: no mutant that survives is spoken of by the reason "
+            f'"{left[0].why}"; take it out.'
+        )
+    mutants = tuple(explained(campaign.mutants, known))
+    return campaign.model_copy(update={"mutants": mutants})
+
+
 Todo = list[tuple[Change, workers.Task]]
 
 
@@ -99,12 +111,8 @@ def _alone(campaign: Campaign, wanted: Sequence[Change]) -> Todo:
         for mutant in mine[:ALONE_TRIES]:
             if mutant.alone is None:
                 change = changes[mutant.name]
-                todo.append((change, partial(_by_others, change, claim)))
+                todo.append((change, workers.of(change, without=claim)))
     return todo
-
-
-def _by_others(change: Change, claim: str, subject: Trial) -> trial.Outcome:
-    return subject.of(change, without=claim)
 
 
 def _run(
@@ -120,11 +128,12 @@ def _run(
     before = {mutant.name: mutant for mutant in campaign.mutants}
     new: list[Mutant] = []
     written = time.monotonic()
+    until = written + 60 * options.minutes if options.minutes else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     try:
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
             bar = progress.add_task(title, total=len(todo))
-            for change, outcome in workers.tried(client, path, todo, options.limit):
+            for change, outcome in workers.tried(client, path, todo, options.limit, until):
                 progress.advance(bar)
                 if change.name in before:  # killed, and now tried by all other claims
                     alone = outcome.verdict in (EQUIVALENT, SURVIVED)
@@ -157,14 +166,14 @@ def _shuffled(change: Change) -> bytes:
 
 def print_campaigns(campaigns: Sequence[Campaign], console: Console) -> None:
     """How many mutants were killed, how many not; and which claims kill any, alone or not."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading in ("trampoline", "mutants", "tried", *(name.lower() for name in NAMES)):
-        table.add_column(heading, justify="left" if heading == "trampoline" else "right")
     for campaign in campaigns:
         counts = Counter(map(_name_of, campaign.mutants))
-        numbers = (campaign.possible, len(campaign.mutants), *(counts[name] for name in NAMES))
-        table.add_row(campaign.trampoline, *map(str, numbers))
-    console.print(table)
+        said = ", ".join(f"{counts[name]} {name.lower()}" for name in NAMES if counts[name])
+        console.print(
+            f"{campaign.trampoline}: {len(campaign.mutants)} of {campaign.possible} mutants tried: "
+            f"{said or 'none'}",
+            style="bold", soft_wrap=True,
+        )  # fmt: skip
     for line in of_claims(campaigns):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for campaign in campaigns:
@@ -194,13 +203,18 @@ def guard_of(campaigns: Sequence[Campaign], seconds: float) -> GuardRecord:
         problems=tuple(
             f"{name}: {_line(one)}" for name, one in mutants if one.verdict in (SURVIVED, UNDECIDED)
         ),
-        open=tuple(of_claims(campaigns)),
+        open=(
+            *of_claims(campaigns),
+            *(f"{name}: {_line(one)}" for name, one in mutants if one.verdict == EXPLAINED),
+        ),
         seconds=round(seconds, 1),
     )
 
 
 def _name_of(mutant: Mutant) -> str:
-    return NAMES[1] if mutant.killed and mutant.verdict != "REFUTED" else mutant.verdict
+    if mutant.verdict in NAMES:
+        return mutant.verdict
+    return "NOT PROVED"
 
 
 def of_claims(campaigns: Sequence[Campaign]) -> Iterator[str]:
@@ -228,6 +242,9 @@ def _options(arguments: Sequence[str] | None) -> Namespace:
     )
     parser.add_argument("--limit", type=float, default=300, help="seconds for one; default: 300")
     parser.add_argument("--sample", type=int, default=0, help="only so many of each trampoline's")
+    parser.add_argument(
+        "--minutes", type=float, help="for each trampoline; the next run tries the rest"
+    )
     parser.add_argument("--out", type=Path, default=OUT / "mutants", help="folder of JSON files")
     parser.add_argument(
         "--at",
@@ -253,7 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     contracts = options.contracts or shipped
     try:
         with workers.cluster(max(options.jobs, 1), options.scheduler) as client:
-            campaigns = [campaign_of(client, path, options, console) for path in contracts]
+            found = [campaign_of(client, path, options, console) for path in contracts]
+        campaigns = list(map(with_reasons, contracts, found))
         if contracts == shipped:
             write_guard(guard_of(campaigns, time.monotonic() - began), options.out.parent)
     except UserError as error:

@@ -9,13 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from proofs.mutants.kinds import Change
-from proofs.mutants.trial import EQUIVALENT, NOT_BUILT, SURVIVED, Outcome
+from proofs.mutants.trial import Outcome
 from proofs.mutants.workers import UNDECIDED
 from reports.files import write_atomically
 from trampoline.errors import UserError
-
-NOT_KILLED = (EQUIVALENT, NOT_BUILT, SURVIVED, UNDECIDED)
-"""Verdicts that are none of a claim."""
 
 
 class _Stored(BaseModel):
@@ -47,11 +44,6 @@ class Mutant(_Stored):
             name=change.name, kind=change.kind, offset=change.offset, source=change.source,
             symbol=change.symbol, was=change.was, becomes=change.becomes, **vars(outcome),
         )  # fmt: skip
-
-    @property
-    def killed(self) -> bool:
-        """Some claim is not PROVED of it."""
-        return self.verdict not in NOT_KILLED
 
     def __str__(self) -> str:
         return f"{self.source} ({self.offset:#x}), {self.kind}: {self.was} -> {self.becomes}"

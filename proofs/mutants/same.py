@@ -15,16 +15,24 @@ from typing import Any
 
 import z3
 
-from harness.x86.run import EndKind, PathEnd, Run
+from harness.x86.memory import Memory
+from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.solver import ask
 from harness.x86.terms import variables
 
 RLIMIT = 2_000_000
 """For one question whether two values are equal: if z3 does not find it soon, they count as
 different."""
-LEFT_OPEN = frozenset("rax rbx rcx rdx rdi rbp r8 r9 r10 r11 r12 r13 r14 r15".split())
-"""A kernel must not rely on what it finds in these: of the general registers the entry protocols
-name RSI and RSP only (`models.linux_entry`)."""
+QUADWORD = 8
+"""Bytes: no more are stored by an instruction but by a string instruction."""
+COPIED = "bytes that are copied"
+"""By a loop, of the image: those of the copy that are executed or read show in what comes of it."""
+LEFT_OPEN = {
+    COPIED,
+    *"rax rbx rcx rdx rdi rbp r8 r9 r10 r11 r12 r13 r14 r15".split(),
+}
+"""What may differ. A kernel must not rely on what it finds in these registers: of the general ones
+the entry protocols name RSI and RSP only (`models.linux_entry`)."""
 NUMBERED = re.compile(r"(.*)_(\d+)")
 """A symbol for what the manual leaves open: `Environment.unknown`."""
 NOT_COMPARED = {"instruction", "conditions", "records"}
@@ -62,7 +70,7 @@ def _left_open(run: Run) -> dict[str, list[z3.BitVecRef]]:
     """The run's symbols for such values by why they are open, in the order in which they came."""
     found: dict[str, z3.BitVecRef] = {}
     for end in run.ends:
-        for term in _terms((end.path, end.accesses, end.table_loads, _seen_by_kernel(end))):
+        for term in _terms((end.path, tuple(_writing(end)), _seen_by_kernel(end))):
             found |= variables(term)
     numbered: dict[str, list[tuple[int, z3.BitVecRef]]] = {}
     for name, symbol in found.items():
@@ -105,10 +113,8 @@ def _substituted(pairs: list[tuple[z3.ExprRef, z3.ExprRef]], end: PathEnd) -> Pa
         return value
 
     state = replace(end.state, lazy_rflags=end.state.rflags)
-    return replace(
-        end, path=put(end.path), accesses=put(end.accesses), table_loads=put(end.table_loads),
-        state=put(state),
-    )  # fmt: skip
+    writes = put(tuple(_writing(end)))
+    return replace(end, path=put(end.path), accesses=writes, state=put(state))
 
 
 def explained(differs: tuple[str, ...]) -> bool:
@@ -126,33 +132,35 @@ def _of_path(run: Run, one: PathEnd, other: PathEnd) -> Iterator[str]:
     if _key(one.path) != _key(other.path) and not _equal((), one.condition, other.condition):
         yield "which inputs take a path"
         return
-    yield from _accesses(one, other, known)
-    if _key(one.table_loads) != _key(other.table_loads):
-        yield "what LGDT and LIDT load"
+    yield from _writes(one, other, known)
     if _key(one.host_tables) != _key(other.host_tables):
         yield "the host's page tables in force"
     yield from _state(one, other, known)
 
 
-def _accesses(one: PathEnd, other: PathEnd, known: tuple[z3.BoolRef, ...]) -> Iterator[str]:
-    if len(one.accesses) != len(other.accesses):
-        yield f"{len(other.accesses)} accesses of memory, not {len(one.accesses)}"
+def _writes(one: PathEnd, other: PathEnd, known: tuple[z3.BoolRef, ...]) -> Iterator[str]:
+    """What is read shows in what is written, in the CPU's state and in the path."""
+    ours, theirs = _writing(one), _writing(other)
+    if len(ours) != len(theirs):
+        yield f"{len(theirs)} writes, not {len(ours)}"
         return
-    for first, second in zip(one.accesses, other.accesses, strict=True):
+    for first, second in zip(ours, theirs, strict=True):
         if _key(first) == _key(second):
             continue
         plain = (first.kind, first.size, first.mode, first.stack, first.count, first.stride) == (
             second.kind, second.size, second.mode, second.stack, second.count, second.stride
         )  # fmt: skip
-        if (
-            not plain
-            or first.seen is not None
-            or first.expected is not None
-            or not _equal(known, first.linear, second.linear)
-        ):
-            yield f"an access: {second.kind} of {second.size} bytes"
-        elif first.kind != "descriptor" and not _equal(known, first.value, second.value):
-            yield f"the value of a {second.kind}"  # that of a descriptor shows in what it does
+        waits = first.seen is not None or first.expected is not None
+        if not plain or waits or not _equal(known, first.linear, second.linear):
+            yield f"a write: {second.kind} of {second.size} bytes"
+        elif not _equal(known, first.value, second.value):
+            where = "on the stack" if second.stack else "elsewhere"
+            several = second.count > 1 or second.size > QUADWORD
+            yield COPIED if several else f"a value written {where}"
+
+
+def _writing(end: PathEnd) -> list[Access]:
+    return [access for access in end.accesses if access.writes]
 
 
 def _state(one: PathEnd, other: PathEnd, known: tuple[z3.BoolRef, ...]) -> Iterator[str]:
@@ -163,14 +171,19 @@ def _state(one: PathEnd, other: PathEnd, known: tuple[z3.BoolRef, ...]) -> Itera
             yield name
 
 
-def _seen_by_kernel(end: PathEnd) -> dict[str, Any]:
-    """The registers at a hand-off, by name."""
+def _seen_by_kernel(end: PathEnd) -> dict[str, z3.ExprRef]:
+    """The registers at a hand-off, by name; of segment registers each field."""
     if end.kind is not EndKind.HAND_OFF:
         return {}
     state = end.state
     tables = ("gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit")
+    fields_of = {
+        f"{name}.{field}": value
+        for name, segment in state.segments.items()
+        for field, value in vars(segment).items()
+    }
     return {
-        **state.registers, "rip": state.rip, "rflags": state.rflags, **state.segments,
+        **state.registers, "rip": state.rip, "rflags": state.rflags, **fields_of,
         **vars(state.control), **{name: getattr(state, name) for name in tables},
     }  # fmt: skip
 
@@ -185,6 +198,8 @@ def _key(value: Any) -> Any:
     """Equal for equal things; terms are compared by syntax."""
     if isinstance(value, z3.ExprRef):
         return value.get_id()
+    if isinstance(value, Memory):
+        return _key(value.records)  # of the image only what is read counts, which shows elsewhere
     if is_dataclass(value) and not isinstance(value, type):
         return tuple(
             _key(getattr(value, field.name))

@@ -2,7 +2,8 @@
 """The trial of one mutant after another of one trampoline, in one process.
 
 A mutant is executed at one base first: what is refuted there is refuted. Only one that no claim
-notices there is executed at all bases, and compared with the original.
+notices there is executed at all bases, and compared with the original. A claim that looks at other
+executions, which take as long, waits for that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from proofs.mutants.judge import NONE, Turned, named, proved_of, turned, turned_
 from proofs.mutants.kinds import NOP, Change, changes
 from proofs.mutants.same import differences, explained
 from proofs.subject import Subject
+from proofs.test_determined import test_determined
 from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
 from trampoline.image import Image, load_image
@@ -83,8 +85,8 @@ class Trial:
 
     def original(self) -> Turned:
         """The first claim that is not PROVED of the trampoline as it is, if there is one."""
-        for run in (self._at_one_base, self.run):
-            found = self._turned(self.contract, self.image, run, keep=True)
+        for base, run in ((self._base, self._at_one_base), (None, self.run)):
+            found = self._turned(self.contract, self.image, run, base, keep=True)
             if found != NONE:
                 return found
         return NONE
@@ -103,7 +105,7 @@ class Trial:
             return outcome(NOT_BUILT, found=("", "", str(error)))
         for base in (self._base, None):
             run = execute(contract, image, base)
-            if (found := self._turned(contract, image, run, without)) != NONE:
+            if (found := self._turned(contract, image, run, base, without)) != NONE:
                 return outcome(found[1], found=found)
         if not (differs := differences(self._original_of(change), run)):
             return outcome(EQUIVALENT)
@@ -144,7 +146,13 @@ class Trial:
             return contract, load_image(contract)
 
     def _turned(
-        self, contract: Contract, image: Image, run: Run, without: str = "", keep: bool = False
+        self,
+        contract: Contract,
+        image: Image,
+        run: Run,
+        base: int | None,
+        without: str = "",
+        keep: bool = False,
     ) -> Turned:
         predictor = Predictor(contract, image, run)
 
@@ -160,4 +168,6 @@ class Trial:
             return result
 
         claims = [claim for claim in self.claims if named(claim) != without]
+        if base is not None:
+            claims = [claim for claim in claims if claim is not test_determined]
         return turned(Subject(contract, image, run), claims, decided)

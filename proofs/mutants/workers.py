@@ -11,12 +11,13 @@ import logging
 import multiprocessing
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from distributed import Client, LocalCluster, as_completed, get_worker
 
@@ -34,13 +35,15 @@ Job = TypeVar("Job")
 Task = Callable[[Trial], Outcome]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Process:
     """A process of a worker's own, which knows one trampoline (`serve`)."""
 
     path: Path
     process: subprocess.Popen[bytes]
     pipe: Any  # multiprocessing.connection.Connection, which has a type on each platform
+
+    running: ClassVar[set[_Process]] = set()
 
     @classmethod
     def started(cls, path: Path) -> _Process:
@@ -50,7 +53,9 @@ class _Process:
             command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
         )
         theirs.close()
-        return cls(path, process, ours)
+        started = cls(path, process, ours)
+        cls.running.add(started)
+        return started
 
     def ask(self, task: Task, limit: float) -> Outcome:
         """Raises EOFError if the process dies, TimeoutError if it does not answer."""
@@ -67,6 +72,7 @@ class _Process:
 
     def stop(self) -> None:
         """End it, whatever it does."""
+        self.running.discard(self)
         self.process.kill()
         self.process.wait()
         self.pipe.close()
@@ -112,7 +118,11 @@ def cluster(jobs: int, scheduler: str | None) -> Iterator[Client]:
             ) as local,
             Client(local) as client,
         ):
-            yield client
+            try:
+                yield client
+            finally:
+                for process in list(_Process.running):  # a worker may wait for one
+                    process.stop()
         return
     try:
         client = Client(scheduler, timeout=PATIENCE)
@@ -125,11 +135,16 @@ def cluster(jobs: int, scheduler: str | None) -> Iterator[Client]:
 
 
 def tried(
-    client: Client, path: Path, jobs: Sequence[tuple[Job, Task]], limit: float
+    client: Client,
+    path: Path,
+    jobs: Sequence[tuple[Job, Task]],
+    limit: float,
+    until: float | None = None,
 ) -> Iterator[tuple[Job, Outcome]]:
     """Each job with its outcome, as they come; UNDECIDED after `limit` seconds.
 
-    `path`: of the contract. A worker's first task may take longer.
+    `path`: of the contract. A worker's first task may take longer. What is not begun `until` a time
+    of the monotonic clock, is left out.
     """
     path = path.resolve()
     mark = fingerprint(contracts=[path])
@@ -138,14 +153,16 @@ def tried(
     try:
         for future in as_completed(list(futures)):
             yield futures[future], future.result()
+            if until is not None and time.monotonic() > until:
+                return
     finally:
         client.cancel(list(futures))
 
 
-def of(change: Change) -> Task:
-    """The task to try a mutant."""
-    return partial(_of, change)
+def of(change: Change, without: str = "") -> Task:
+    """The task to try a mutant by all claims, but for one."""
+    return partial(_of, change, without)
 
 
-def _of(change: Change, trial: Trial) -> Outcome:
-    return trial.of(change)
+def _of(change: Change, without: str, trial: Trial) -> Outcome:
+    return trial.of(change, without)

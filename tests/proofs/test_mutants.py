@@ -22,9 +22,11 @@ from proofs.mutants import workers
 from proofs.mutants.__main__ import main, of_claims
 from proofs.mutants.kinds import Change
 from proofs.mutants.record import Campaign, Mutant, known
-from proofs.mutants.same import differences, explained
+from proofs.mutants.same import differences
+from proofs.mutants.same import explained as left_open
+from proofs.mutants.survivors import explained, survivors_of, unused
 from proofs.mutants.trial import Outcome, Trial
-from reports.fingerprint import ROOT
+from reports.fingerprint import ROOT, SURVIVORS, fingerprint
 from tests.proofs.variants import TINY
 from trampoline.errors import UserError
 
@@ -124,29 +126,34 @@ def test_a_run_is_the_same_as_itself_and_no_other(trial: Trial) -> None:
     end = again.ends[0]
     assert differences(trial.run, replace(again, lost="a path")) != ()
     assert differences(trial.run, replace(again, ends=again.ends[1:])) != ()
-    fewer = replace(end, accesses=end.accesses[:-1])
-    assert "accesses" in differences(trial.run, replace(again, ends=(fewer, *again.ends[1:])))[0]
+    fewer = replace(end, accesses=())
+    assert "writes" in differences(trial.run, replace(again, ends=(fewer, *again.ends[1:])))[0]
 
 
 def test_only_registers_that_a_kernel_must_not_rely_on_are_left_open() -> None:
-    assert explained(()) and explained(("rax", "r15"))
+    assert left_open(()) and left_open(("rax", "r15"))
     for name in ("rsi", "rsp", "rip", "cr0", "cs", "rflags", "the value of a store"):
-        assert not explained(("rax", name))
+        assert not left_open(("rax", name))
 
 
-def campaign(tmp_path: Path, *more: str) -> Any:
-    status = main([str(TINY_CONTRACT), "--jobs", "1", "--out", str(tmp_path), *more])
-    return status, Campaign.model_validate_json((tmp_path / "tiny.json").read_bytes())
+COMMAND = (sys.executable, "-m", "proofs.mutants", str(TINY_CONTRACT), "--jobs", "1", "--out")
 
 
-def test_a_campaign_goes_on_where_it_stopped(
-    tmp_path: Path, trial: Trial, capsys: pytest.CaptureFixture[str]
-) -> None:
+def campaign(tmp_path: Path, *more: str) -> tuple[int, str, Campaign]:
+    done = subprocess.run(
+        [*COMMAND, str(tmp_path), *more], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    known = Campaign.model_validate_json((tmp_path / "tiny.json").read_bytes())
+    return done.returncode, done.stdout, known
+
+
+def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path, trial: Trial) -> None:
     place = the(trial, "dropped", "mov esp, esp").offset
-    status, first = campaign(tmp_path, "--at", hex(place), "--sample", "2")
+    status, _, first = campaign(tmp_path, "--at", hex(place), "--sample", "2")
     assert len(first.mutants) == 2 and first.possible == len(trial.changes)
     assert status == int(any(one.verdict == "SURVIVED" for one in first.mutants))
-    _, second = campaign(tmp_path, "--at", hex(place))
+    _, said, second = campaign(tmp_path, "--at", hex(place))
     assert {one.name for one in second.mutants} == {
         change.name for change in trial.changes if change.offset == place
     }
@@ -155,7 +162,8 @@ def test_a_campaign_goes_on_where_it_stopped(
     stack = [one for one in second.mutants if one.claim == "stack"]
     assert stack and all(one.alone is not None for one in stack)
     assert any(line.startswith("stack: first to notice") for line in of_claims([second]))
-    assert "survived" in capsys.readouterr().out
+    assert f"tiny: {len(second.mutants)} of {second.possible} mutants tried: " in said
+    assert "stack: first to notice" in said
 
 
 def a_campaign(**fields: Any) -> Campaign:
@@ -261,10 +269,9 @@ def test_a_trampoline_that_is_not_as_its_contract_says_has_no_mutants(
 
 
 def test_ctrl_c_keeps_what_is_decided(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "proofs.mutants", str(TINY_CONTRACT), "--jobs", "1"]
     process = subprocess.Popen(
-        [*command, "--out", str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
+        [*COMMAND, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
     )  # fmt: skip
     file = tmp_path / "tiny.json"
     deadline = time.monotonic() + 120
@@ -275,3 +282,67 @@ def test_ctrl_c_keeps_what_is_decided(tmp_path: Path) -> None:
     assert (process.returncode, said) == (130, "")
     assert json.loads(file.read_text())["mutants"]
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.json"]
+
+
+def test_what_no_time_is_left_for_is_tried_by_the_next_run(tmp_path: Path) -> None:
+    _, _, known = campaign(tmp_path, "--sample", "6", "--minutes", "0.0001")
+    assert len(known.mutants) == 1
+    _, _, known = campaign(tmp_path, "--sample", "3")
+    assert len(known.mutants) == 3
+
+
+REASONS = """
+[[survivor]]
+was = "mov r14, qword ptr [rsi + *]"
+becomes = "mov r15*"
+differs = ["rax", "r15"]
+why = "because"
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "verdict"),
+    [
+        ({}, "EXPLAINED"),
+        ({"was": "mov r14, dword ptr [rsi + 0x10]"}, "SURVIVED"),
+        ({"becomes": "mov r13, qword ptr [rsi + 0x10]"}, "SURVIVED"),
+        ({"differs": ("r15", "rsp")}, "SURVIVED"),
+        ({"verdict": "UNDECIDED"}, "UNDECIDED"),
+        ({"verdict": "REFUTED"}, "REFUTED"),
+    ],
+)
+def test_a_reason_explains_the_survivors_that_it_speaks_of(
+    tmp_path: Path, fields: dict[str, Any], verdict: str
+) -> None:
+    (tmp_path / SURVIVORS).write_text(REASONS)
+    known = survivors_of(tmp_path / "contract.toml")
+    mutant = a_mutant("a", "SURVIVED").model_copy(
+        update={
+            "was": "mov r14, qword ptr [rsi + 0x10]",
+            "becomes": "mov r15, qword ptr [rsi + 0x10]",
+            "differs": ("r15",),
+            **fields,
+        }
+    )
+    (found,) = explained([mutant], known)
+    assert found.verdict == verdict
+    assert (found.reason == "because") is (verdict == "EXPLAINED")
+    assert bool(unused([found], known)) is (verdict != "EXPLAINED")
+
+
+@pytest.mark.parametrize("text", ["[[survivor", '[[survivor]]\nwas = "a"', "[survivor]\nwhy = 1"])
+def test_a_wrong_file_of_reasons_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / SURVIVORS).write_text(text)
+    with pytest.raises(UserError, match=f"{SURVIVORS}: cannot be used") as raised:
+        survivors_of(tmp_path / "contract.toml")
+    assert "\n" not in str(raised.value)
+
+
+def test_reasons_do_not_begin_a_campaign_anew(tmp_path: Path) -> None:
+    contract = tmp_path / "contract.toml"
+    contract.touch()
+    before = fingerprint(contracts=[contract])
+    (tmp_path / SURVIVORS).write_text(REASONS)
+    assert fingerprint(contracts=[contract]) == before
+    (tmp_path / "other.toml").touch()
+    assert fingerprint(contracts=[contract]) != before
