@@ -69,15 +69,16 @@ def campaign_of(client: Client, path: Path, options: Namespace, console: Console
         not_reached=not_reached(subject.image, subject.run.covered),
     )
     campaign = known(out, fresh)
-    wanted = list(subject.changes)
+    wanted = in_order(subject.changes)
     if options.at:
         wanted = [change for change in wanted if change.offset in options.at]
     if options.sample:
-        wanted = sorted(wanted, key=_shuffled)[: options.sample]
-    for jobs in (_untried, _alone):
-        todo = jobs(campaign, wanted)
-        title = f"{campaign.trampoline}, {'mutants' if jobs is _untried else 'killed by one only'}"
-        campaign = _run(client, path, campaign, todo, options, console, out, title)
+        wanted = wanted[: options.sample]
+    run = Runner(client, path, options, console, out)
+    campaign = run(campaign, _untried(campaign, wanted), "mutants")
+    for turn in range(1, ALONE_TRIES + 1):
+        if todo := _alone(campaign, wanted):
+            campaign = run(campaign, todo, f"by all claims but one, {turn} of {ALONE_TRIES}")
     return campaign
 
 
@@ -102,56 +103,66 @@ def _untried(campaign: Campaign, wanted: Sequence[Change]) -> Todo:
 
 
 def _alone(campaign: Campaign, wanted: Sequence[Change]) -> Todo:
-    """For each claim some mutants that it kills, to be tried by all other claims."""
+    """For each claim that is not known to kill one alone: one that it kills, for all others."""
     changes = {change.name: change for change in wanted}
     todo: Todo = []
     for claim in (*campaign.claims, trial.AT_ONCE):
         mine = [one for one in campaign.mutants if one.claim == claim and one.name in changes]
+        asked = sum(one.alone is not None for one in mine)
+        if asked == ALONE_TRIES or any(one.alone for one in mine):
+            continue
+        mine = [one for one in mine if one.alone is None]
         mine.sort(key=lambda one: (one.verdict != "REFUTED", _shuffled(changes[one.name])))
-        for mutant in mine[:ALONE_TRIES]:
-            if mutant.alone is None:
-                change = changes[mutant.name]
-                todo.append((change, workers.of(change, without=claim)))
+        todo += [(changes[one.name], workers.of(changes[one.name], claim)) for one in mine[:1]]
     return todo
 
 
-def _run(
-    client: Client,
-    path: Path,
-    campaign: Campaign,
-    todo: Todo,
-    options: Namespace,
-    console: Console,
-    out: Path,
-    title: str,
-) -> Campaign:
-    before = {mutant.name: mutant for mutant in campaign.mutants}
-    new: list[Mutant] = []
-    written = time.monotonic()
-    until = written + 60 * options.minutes if options.minutes else None
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    try:
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            bar = progress.add_task(title, total=len(todo))
-            for change, outcome in workers.tried(client, path, todo, options.limit, until):
-                progress.advance(bar)
-                if change.name in before:  # killed, and now tried by all other claims
-                    alone = outcome.verdict in (EQUIVALENT, SURVIVED)
-                    one = before[change.name].model_copy(update={"alone": alone})
-                else:
-                    one = Mutant.of(change, outcome)
-                    if one.verdict in (SURVIVED, UNDECIDED):
-                        progress.console.print(_line(one), markup=False, soft_wrap=True)
-                new.append(one)
-                if time.monotonic() > written + EVERY:
-                    campaign = campaign.with_more(new)
-                    campaign.write(out)
-                    written = time.monotonic()
-    finally:
-        if new:
-            campaign = campaign.with_more(new)
-            campaign.write(out)
-    return campaign
+class Runner:
+    """Has mutants tried, shows how far it is, and writes what is known every few seconds."""
+
+    def __init__(
+        self, client: Client, path: Path, options: Namespace, console: Console, out: Path
+    ) -> None:
+        self._client, self._path, self._console, self._out = client, path, console, out
+        self._limit = options.limit
+        self._until = time.monotonic() + 60 * options.minutes if options.minutes else None
+        self._reasons = survivors_of(path)
+
+    def __call__(self, campaign: Campaign, todo: Todo, what: str) -> Campaign:
+        """The campaign with the outcomes of these."""
+        before = {mutant.name: mutant for mutant in campaign.mutants}
+        new: list[Mutant] = []
+        written = time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        try:
+            with Progress(*columns, TimeRemainingColumn(), console=self._console) as progress:
+                bar = progress.add_task(f"{campaign.trampoline}, {what}", total=len(todo))
+                for change, outcome in workers.tried(
+                    self._client, self._path, todo, self._limit, self._until
+                ):
+                    progress.advance(bar)
+                    known = before.get(change.name)
+                    new.append(_with(known, outcome) if known else Mutant.of(change, outcome))
+                    (shown,) = explained(new[-1:], self._reasons)
+                    if shown.verdict in (SURVIVED, UNDECIDED):
+                        progress.console.print(_line(shown), markup=False, soft_wrap=True)
+                    if time.monotonic() > written + EVERY:
+                        campaign = campaign.with_more(new)
+                        campaign.write(self._out)
+                        written = time.monotonic()
+        finally:
+            if new:
+                campaign = campaign.with_more(new)
+                campaign.write(self._out)
+        return campaign
+
+
+def _with(killed: Mutant, by_others: trial.Outcome) -> Mutant:
+    """A mutant that one claim has killed, with what came of it without that claim."""
+    if by_others.verdict == UNDECIDED:
+        return killed
+    alone = by_others.verdict in (EQUIVALENT, SURVIVED)
+    return killed.model_copy(update={"alone": alone})
 
 
 def _line(mutant: Mutant) -> str:
@@ -159,8 +170,12 @@ def _line(mutant: Mutant) -> str:
     return f"{mutant.verdict}: {mutant}; {why}"
 
 
-def _shuffled(change: Change) -> bytes:
+def in_order(changes: Sequence[Change]) -> list[Change]:
     """An order that has nothing to do with the image's, and is always the same."""
+    return sorted(changes, key=_shuffled)
+
+
+def _shuffled(change: Change) -> bytes:
     return hashlib.sha256(change.name.encode()).digest()
 
 
