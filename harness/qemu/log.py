@@ -64,7 +64,10 @@ class Log:
         ]
 
     def take(self) -> bytes:
-        """What was logged since this was last asked for. The pages that it took are given back."""
+        """What was logged since this was last asked for. The pages that it took are given back.
+
+        No CPU may run meanwhile, or the last record may lack its end.
+        """
         size = os.fstat(self._file).st_size
         first = self._read & -mmap.PAGESIZE
         if size == first:

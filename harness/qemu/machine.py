@@ -117,7 +117,8 @@ class Machine:
         vm, _ = self._live
         assert vm.log is not None
         self._until(lambda: vm.cpu(TARGET).halted, self._patience.silent)
-        return Logged(vm.log.take(), vm.high_ram)
+        with vm.standing_still():  # CPU 0 logs the interrupts of its timer
+            return Logged(vm.log.take(), vm.high_ram)
 
     def _attempt(self, job: Job) -> Outcome:
         began = time.monotonic()

@@ -11,8 +11,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -198,6 +198,13 @@ class VirtualMachine:
             raise VmDead(f"QEMU's register dump is not understood: {text[:80]!r}")
         long = bool(int(fields["EFER"], 16) & EFER_LMA) and "CS64" in code[2]
         return CpuState(int(code[1], 16) + int(counter, 16), fields["HLT"] == "1", long)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """No CPU runs meanwhile, and none is in the middle of anything. Raises VmDead."""
+        self._wait(self._qmp.execute("stop"))
+        yield
+        self._wait(self._qmp.execute("cont"))
 
     @cached_property
     def high_ram(self) -> int:
