@@ -2,11 +2,11 @@
 """Does a run foretell, for one input, each step that a concrete CPU takes?
 
 Compared before each instruction: its address, general registers, flags, selectors, the hidden part
-of segment registers, CR0, CR3, CR4, EFER, GDTR and IDTR; and all writes in order. At the hand-off
-all of that once more; where a fault is foretold, which one, and the page in CR2. What the manual
-leaves open, or what differs from CPU to CPU, is not compared: undefined flags, upper halves and R8
-to R15 outside of 64-bit code. A loop that the machine has summarised is compared in its first and
-its last turn, and in all that it writes.
+of segment registers, CR0, CR2 (0 since INIT), CR3, CR4, EFER, GDTR and IDTR; and all writes in
+order. At the hand-off all of that once more; where a fault is foretold, which one, and the page in
+CR2. What the manual leaves open, or what differs from CPU to CPU, is not compared: undefined flags,
+upper halves and R8 to R15 outside of 64-bit code. A loop that the machine has summarised is
+compared in its first and its last turn, and in all that it writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from harness.x86.run import EndKind
 from models.modes import CR0_CD, CR0_ET, CR0_NW, GENERAL_REGISTERS, Mode
 
 MAY_LACK = frozenset(
-    {*GENERAL_REGISTERS[8:], "rflags", *(f"{name}_{part}" for name in SELECTORS for part in HIDDEN)}
+    {
+        *GENERAL_REGISTERS[8:],
+        *("rflags", "cr2"),
+        *(f"{name}_{part}" for name in SELECTORS for part in HIDDEN),
+    }
 )
 """Registers that not every CPU shows."""
 FAULTS = {"#GP or #SS": (13, 12), "#GP": (13, 11, 10), "#PF": (14,)}
@@ -109,7 +113,7 @@ def against(prediction: Prediction, seen: Emulation) -> Mismatch | Agreement:
                 return Mismatch(number, offset, "write", _words(foreseen.write), shown)
             writes += count
         at += 1 + step.skipped
-    wrong = _at_end(prediction, foretold, seen, writes)
+    wrong = _goes_on(prediction, seen, at) or _at_end(prediction, foretold, seen, writes)
     if isinstance(wrong, tuple):
         return Mismatch(number, offset, *wrong)
     return Agreement(len(path.steps), registers, writes, wrong)
@@ -117,6 +121,14 @@ def against(prediction: Prediction, seen: Emulation) -> Mismatch | Agreement:
 
 Difference = tuple[str, str, str]
 """What differs, what was foretold of it, and what was seen."""
+
+
+def _goes_on(prediction: Prediction, seen: Emulation, steps: int) -> Difference | None:
+    """The CPU executes something behind the instruction at which it shall stop."""
+    stops = prediction.end.kind in (EndKind.PARKED, EndKind.SHUTDOWN)
+    if not stops or len(seen.steps) <= steps or fault_not_raised(prediction):
+        return None
+    return "end", prediction.end.kind.value, f"goes on at {seen.steps[steps].address:#x}"
 
 
 def _at_end(
@@ -171,13 +183,14 @@ def _before(
     CPU's. What is behind a difference in the first two means nothing."""
     yield "address", address, step.address
     yield "write", writes, step.writes
+    shown = (1 << step.other_bits) - 1
     for part, value in held.values():
         if value is None or (part.only_64 and mode is not Mode.LONG64):
             continue
         if part.low + part.width > step.bits and part.register in GENERAL_REGISTERS:
             continue
         if part.register not in MAY_LACK or part.register in step.registers:
-            yield part.name, value, part.seen(step.registers[part.register])
+            yield part.name, value & shown, part.seen(step.registers[part.register]) & shown
 
 
 def _words_of(what: str, foretold: int, seen: int) -> Difference:

@@ -43,8 +43,9 @@ Write = tuple[int, int, int]
 class Step:
     """The CPU before an instruction.
 
-    `registers`: see `unicorn_cpu.Registers`. Of general registers so many `bits` are right; what is
-    not there is not compared, but for those that every CPU shows.
+    `registers`: see `unicorn_cpu.Registers`. Of general registers so many `bits` are right, of
+    addresses and control registers `other_bits`. What is not there is not compared, but for those
+    that every CPU shows.
     `writes`: how many writes lie before it.
     """
 
@@ -52,6 +53,7 @@ class Step:
     registers: Mapping[str, int]
     writes: int
     bits: int = 32
+    other_bits: int = 64
 
 
 @dataclass

@@ -123,18 +123,23 @@ class Followed:
     parts: tuple[Part, ...]
 
 
+ALWAYS = (Part("cr2", "cr2", z3.BitVecVal(0, 64)),)
+"""INIT clears CR2 (SDM 3A table 9-1), and no path goes on behind a page fault."""
+
+
 @lru_cache(maxsize=256)
 def follow(end: PathEnd) -> Followed:
     """The path that ends so."""
     steps = []
     for number, (offset, mode) in enumerate(end.trace):
         before, accesses = end.history[number], end.accesses_of(number)
+        always = ALWAYS if number == 0 and mode == Mode.REAL16.name else ()
         steps.append(
             FollowedStep(
                 offset=offset,
                 mode=Mode[mode],
                 origin=compile_term(before.origin),
-                parts=tuple(_parts(before.values, before.flags)),
+                parts=(*always, *_parts(before.values, before.flags)),
                 writes=tuple(
                     _compiled(end, mode, a) for a in accesses if a.kind in ("store", "locked")
                 ),

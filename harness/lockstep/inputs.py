@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Random inputs to step through beside unicorn's CPU: always the same, as many for each entry."""
+"""Random inputs to step through beside another CPU: always the same, as many for each entry."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count as rounds
 from random import Random
@@ -21,10 +21,15 @@ SHARE = 0.1
 MAX_ROUNDS = 200
 
 
-def predictions(predictor: Predictor, number: int) -> Iterator[Prediction]:
-    """What the run foretells of `number` inputs for each entry, on the CPU with APIC id 0.
+def predictions(
+    predictor: Predictor,
+    number: int,
+    apic_id: int = 0,
+    suits: Callable[[Prediction], bool] = lambda _: True,
+) -> Iterator[Prediction]:
+    """What the run foretells of `number` inputs for each entry, on the CPU with this APIC id.
 
-    ValueError if an entry has not so many.
+    Only of such that suit. ValueError if an entry has not so many.
     """
     contract, image = predictor.contract, predictor.image
     machine = Machine(PHYS_BITS)  # never started: only its memory map is asked for
@@ -37,8 +42,8 @@ def predictions(predictor: Predictor, number: int) -> Iterator[Prediction]:
         drawn = list(randoms(predictor, bases(contract, image), machine, SHARE, again))
         Random(again).shuffle(drawn)
         for given in drawn:
-            values = Values({**given.values, APIC_ID: 0})
+            values = Values({**given.values, APIC_ID: apic_id})
             prediction = predictor.predict(replace(given, values=values))
-            if missing[prediction.end.entry]:
+            if missing[prediction.end.entry] and suits(prediction):
                 missing[prediction.end.entry] -= 1
                 yield prediction
