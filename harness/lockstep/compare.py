@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from harness.lockstep.emulated import Begin, Emulation, Step, Write, emulate
 from harness.lockstep.followed import HIDDEN, Foreseen, Foretold, Part, follow
+from harness.lockstep.together import together
 from harness.lockstep.unicorn_cpu import SELECTORS
 from harness.qemu import entry64
 from harness.replay.cpu import fault_not_raised, injection
@@ -33,9 +34,9 @@ MAY_LACK = frozenset(
     }
 )
 """Registers that not every CPU shows."""
-FAULTS = {"#GP or #SS": (13, 12), "#GP": (13, 11, 10), "#PF": (14,)}
-"""Exceptions by how the detail of a path end begins; which of #GP, #NP and #TS a bad selector
-raises is not told apart. SDM 3A 6.3, table 6-1."""
+FAULTS = {"#GP": (13, 12, 11), "#PF": (14,)}
+"""Exceptions by how the detail of a path end begins; which of #GP, #SS and #NP it is, is not told
+apart. SDM 3A 6.3, table 6-1."""
 PAGE = 0x1000
 NOTHING = "none"
 Held = dict[str, tuple[Part, int | None]]
@@ -107,7 +108,7 @@ def against(prediction: Prediction, seen: Emulation) -> Mismatch | Agreement:
                 return Mismatch(number, offset, *_words_of(what, value, found))
         for foreseen in foretold.writes(step):
             count = _turns(foreseen, seen.writes, writes) if foreseen.turns else 1
-            written = _together(seen.writes[writes : writes + count])
+            written = together(seen.writes[writes : writes + count])
             if written is None or not _agree(foreseen, written):
                 shown = NOTHING if written is None else _words(written)
                 return Mismatch(number, offset, "write", _words(foreseen.write), shown)
@@ -206,22 +207,6 @@ def _turns(foreseen: Foreseen, seen: Sequence[Write], first: int) -> int:
     while rest > 0 and at < len(seen):
         rest, at = rest - seen[at][1], at + 1
     return at - first
-
-
-def _together(writes: Sequence[Write]) -> Write | None:
-    """The writes as one, if each is beside the one before it, always in one direction; or the one
-    that breaks the row. None if there is no write."""
-    if not writes:
-        return None
-    down = len(writes) > 1 and writes[1][0] < writes[0][0]
-    row = list(reversed(writes)) if down else list(writes)
-    start, length, content = row[0][0], 0, 0
-    for address, size, value in row:
-        if address != start + length:
-            return address, size, value
-        content |= value << 8 * length
-        length += size
-    return start, length, content
 
 
 def _agree(foreseen: Foreseen, found: Write) -> bool:

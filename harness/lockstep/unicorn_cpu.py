@@ -17,11 +17,22 @@ from functools import cache
 import unicorn
 from unicorn import x86_const
 
-from models.modes import EFER_LMA, GENERAL_REGISTERS, IA32_EFER
+from harness.lockstep.state import State
+from models.modes import (
+    CR0_PE,
+    EFER_LMA,
+    EFER_LME,
+    EFER_NXE,
+    EFER_SCE,
+    GENERAL_REGISTERS,
+    IA32_EFER,
+    RFLAGS_FIXED,
+)
 from trampoline.errors import UserError
 
 MODEL = x86_const.UC_CPU_X86_ICELAKE_SERVER
 """It has long mode, NX, 1 GiB pages and LA57."""
+NAME = f"unicorn {unicorn.__version__}"
 PHYS_BITS = 40
 """MAXPHYADDR that its CPUID tells."""
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
@@ -75,6 +86,29 @@ def _start() -> int:
             "harness/lockstep/unicorn_cpu.py knows; install the version in requirements.lock."
         )
     return found
+
+
+@cache
+def _efer() -> int:
+    """Where EFER lies in a context: WRMSR does not write LMA. Raises UserError."""
+    cpu, seen = new_cpu(64), []
+    values = (EFER_LME, EFER_LME | EFER_NXE | EFER_SCE)
+    for value in values:
+        cpu.reg_write(x86_const.UC_X86_REG_MSR, (IA32_EFER, value))
+        seen.append(bytes(cpu.context_save()))
+    first, second = (struct.pack("<Q", EFER_LMA | value) for value in values)
+    places = [
+        at
+        for at in range(_start(), len(seen[0]) - 7)
+        if seen[0][at : at + 8] == first and seen[1][at : at + 8] == second
+    ]
+    if len(places) != 1:
+        raise UserError(
+            f"unicorn {unicorn.__version__} keeps EFER in a way that "
+            "harness/lockstep/unicorn_cpu.py does not know; install the version in "
+            "requirements.lock."
+        )
+    return places[0]
 
 
 def _number(name: str) -> int:
@@ -200,3 +234,60 @@ def linear_ip(registers: Mapping[str, int]) -> int:
     """The linear address of the next instruction."""
     long = registers["cs_long"] and registers["efer"] & EFER_LMA
     return registers["rip"] + (0 if long else registers["cs_base"])
+
+
+_PE, _CS32, _SS32, _ADDSEG, _LMA, _CS64 = (1 << bit for bit in (7, 4, 5, 6, 14, 15))
+"""Bits of QEMU's summary of what decides how code is translated; it keeps them beside the rest."""
+_REST = struct.Struct("<3QIi2I")
+"""What QEMU makes flags of while it runs, behind RIP and EFLAGS, and that summary."""
+
+
+def put(cpu: unicorn.Uc, fresh: unicorn.UcContext, state: State) -> None:
+    """Put a CPU that was made for 64-bit code into a state, whatever its mode.
+
+    `fresh`: its context before it executed anything; an exception leaves traces that make a double
+    fault of the next one.
+    """
+    segments = {name: state.segments[name] for name in SEGMENTS}
+    packed = [_GENERAL.pack(*(state.registers[name] for name in GENERAL_REGISTERS))]
+    packed.append(struct.pack("<2Q", state.ip, state.rflags | RFLAGS_FIXED))
+    packed.append(_REST.pack(0, 0, 0, 1, 1, _summary(state), 1))
+    for one in segments.values():
+        rights = sum(one[field] << low for field, (low, _) in HIDDEN.items())
+        packed.append(_SEGMENT.pack(one["selector"], one["base"], one["limit"], rights))
+    packed.append(bytes(2 * _SEGMENT.size))
+    for base, limit in (state.gdtr, state.idtr):
+        packed.append(_SEGMENT.pack(0, base, limit, 0))
+    packed.append(struct.pack("<5Q", state.cr0, 0, 0, state.cr3, state.cr4))
+    ctypes.memmove(fresh.context.value + _efer(), struct.pack("<Q", state.efer), 8)
+    data = b"".join(packed)
+    assert len(data) == _SIZE
+    ctypes.memmove(fresh.context.value + _start(), data, len(data))
+    cpu.context_restore(fresh)
+    cpu.ctl(unicorn.UC_CTL_TLB_FLUSH, unicorn.UC_CTL_IO_WRITE)
+
+
+def _summary(state: State) -> int:
+    cs, ss = state.segments["cs"], state.segments["ss"]
+    flags = _PE if state.cr0 & CR0_PE else 0
+    if state.efer & EFER_LMA:
+        flags |= _LMA
+        if cs["long"]:
+            return flags | _CS64 | _CS32 | _SS32
+    flags |= (_CS32 if cs["big"] else 0) | (_SS32 if ss["big"] else 0)
+    flat = cs["big"] and not any(state.segments[name]["base"] for name in ("ds", "es", "ss"))
+    return flags if flat and state.cr0 & CR0_PE else flags | _ADDSEG
+
+
+def cpuid() -> dict[int, dict[str, int]]:
+    """What CPUID gives for the leaves that matter here."""
+    cpu, found = new_cpu(32), {}
+    cpu.mem_map(0x1000, 0x1000)
+    cpu.mem_write(0x1000, b"\x0f\xa2")
+    reader = Reader(cpu)
+    for leaf in (0, 1, 7, 0x8000_0000, 0x8000_0001, 0x8000_0008):
+        write(cpu, {"rax": leaf, "rcx": 0})
+        cpu.emu_start(0x1000, 0x1002)
+        registers = reader.read()
+        found[leaf] = {name: registers[name] for name in ("rax", "rbx", "rcx", "rdx")}
+    return found

@@ -16,6 +16,7 @@ import pytest
 import z3
 from pypcode import OpCode
 
+from harness.lockstep.assembled import assembled
 from harness.lockstep.compare import Agreement, Mismatch, against, beside, compare
 from harness.lockstep.emulated import Emulation
 from harness.lockstep.inputs import predictions
@@ -25,7 +26,6 @@ from harness.x86.execute import execute
 from harness.x86.registers import FLAGS
 from harness.x86.run import EndKind
 from models import descriptors, modes
-from tests.x86.assembled import assembled
 from tests.x86.test_plain_instructions import Emulated, assert_same, forms
 from trampoline.contract import load_contract
 from trampoline.image import load_image

@@ -12,13 +12,13 @@ import unicorn
 import z3
 from unicorn import x86_const
 
+from harness.lockstep.assembled import assembled
 from harness.x86.lift import Instruction, lift
 from harness.x86.pcode import PLAIN, UNDEFINED, Jump, Plain, Pointer
 from harness.x86.registers import FLAGS, GENERAL, Registers, force
 from harness.x86.system import handler
 from harness.x86.terms import const
 from models.modes import Mode
-from tests.x86.assembled import assembled
 from tests.x86.conftest import Execute
 from tests.x86.values import corner_or_random
 
