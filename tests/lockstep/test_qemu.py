@@ -28,6 +28,7 @@ from trampoline.errors import UserError
 
 INPUTS = 5
 TIB = 1 << 40
+ROM = 0xFFFF_F000
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,17 @@ def test_what_qemu_cannot_be_given_is_left_out_with_the_reason(machine: Machine)
     (_, left_out), (_, found) = qemu.steps_in_qemu(predictor("multikernel"), machine, wanted)
     assert left_out == "QEMU runs with MAXPHYADDR 40"
     assert isinstance(found, Agreement)
+
+
+def test_a_path_that_writes_where_qemu_has_no_ram_is_left_out(machine: Machine) -> None:
+    la57 = predictor("la57_posted")
+    stack = {"rsp_at_hand_over": ROM}
+    given = {VECTOR: 0x200, "maxphyaddr": 40, "boot_params_phys_addr": 1 << 21, **stack}
+    prediction = la57.predict(as_on_qemu(la57, given, {}))
+    assert any(ROM - 0x100 <= address < ROM for address in prediction.outside)
+    left_out = qemu.observe(la57, machine, prediction)
+    assert isinstance(left_out, str)
+    assert "where QEMU has no free RAM" in left_out
 
 
 @dataclass(frozen=True)
