@@ -83,7 +83,7 @@ def _begin(predictor: Predictor, prediction: Prediction) -> Begin:
     given, entry = prediction.given, hand_over(predictor, prediction)
     if entry is None:
         cr0 = CR0_ET | prediction.values["cr0_at_entry"] & (CR0_CD | CR0_NW)
-        return Begin(given.base, cr0=cr0)
+        return Begin(given.base, cr0=cr0, long_mode=bool(given.values["cpu_has_long_mode"]))
     changed = injection(prediction)
     if isinstance(changed, str):
         raise ValueError(changed)

@@ -222,7 +222,9 @@ class _Variant:
             if self.name.startswith("MOVS"):
                 registers["rsi"] = self._lower("rsi", registers, self.source - self._base("ds"))
             if self.form.repeats:
-                registers["rcx"] = self._lower("rcx", registers, random.choice((0, 1, 2, 7, 33)))
+                registers["rcx"] = self._lower(
+                    "rcx", registers, random.choice((0, 1, 1, 1, 2, 7, 33))
+                )
             return
         if operand is None:
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import unicorn
+from unicorn import x86_const
 
 from harness.lockstep import unicorn_cpu
 from harness.lockstep.unicorn_cpu import Reader
@@ -78,12 +79,14 @@ class Begin:
     a 64-bit entry, by name, with CR0, CR3, CR4, EFER and RFLAGS; None after INIT and SIPI, when
     CR0 is `cr0`.
     `later`: what is to be put into general registers on the way, of a 64-bit entry.
+    `long_mode`: CPUID says that there is Intel 64.
     """
 
     address: int
     registers: Mapping[str, int] | None = None
     cr0: int = CR0_ET
     later: Injection | None = None
+    long_mode: bool = True
 
 
 def emulate(
@@ -143,6 +146,9 @@ def emulate(
     cpu.hook_add(unicorn.UC_HOOK_CODE, on_code)
     cpu.hook_add(unicorn.UC_HOOK_MEM_WRITE, on_write)
     cpu.hook_add(unicorn.UC_HOOK_INTR, on_exception)
+    if not begin.long_mode:
+        hook, cpuid = unicorn.UC_HOOK_INSN, x86_const.UC_X86_INS_CPUID
+        cpu.hook_add(hook, _without_long_mode, aux1=cpuid)
     cpu.hook_add(
         unicorn.UC_HOOK_MEM_READ_UNMAPPED | unicorn.UC_HOOK_MEM_WRITE_UNMAPPED, on_unmapped
     )
@@ -151,6 +157,16 @@ def emulate(
     registers = reader.read()
     done.last = Step(unicorn_cpu.linear_ip(registers), registers, len(done.writes), 64)
     return done
+
+
+def _without_long_mode(cpu: unicorn.Uc, _: Any) -> bool:
+    """CPUID of a CPU that has all but EDX.LM[29] of leaf 80000001H."""
+    leaf = cpu.reg_read(x86_const.UC_X86_REG_EAX)
+    found = dict(unicorn_cpu.cpuid().get(leaf, dict.fromkeys(("rax", "rbx", "rcx", "rdx"), 0)))
+    if leaf == 0x8000_0001:
+        found["rdx"] &= ~(1 << 29)
+    unicorn_cpu.write(cpu, found)
+    return True  # not to be executed
 
 
 def _changed(later: Injection, registers: Mapping[str, int]) -> dict[str, int]:

@@ -52,7 +52,7 @@ class WholeRecord(_Record):
 class FormRecord(_Record):
     """One form of instruction. `states` are those that were `compared` (of which `faults` are the
     same faults), those that the machine refuses, and those in which the CPU is known to differ from
-    the manual, the last two by reason. `by_table`: so many were compared with the table of operations,
+    the manual, the last two by reason. `by_table`: of so many the table of operations was compared,
     too."""
 
     form: str

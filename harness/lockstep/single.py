@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from random import Random
 
 from harness.lockstep.alone import Beside, ElsewhereError, predicted
@@ -25,7 +24,6 @@ from harness.lockstep.together import together
 from harness.x86.errors import Unsupported
 from harness.x86.lift import MAX_LENGTH, Instruction, lift
 from harness.x86.registers import FLAGS
-from models.modes import Mode
 
 LOWER = "lower half of "
 
@@ -42,7 +40,8 @@ class Difference:
 
 @dataclass
 class Tally:
-    """What was compared of one form. `refused`, `limits`: how often, by reason."""
+    """What was compared of one form. `refused`, `limits`: how often, by reason. `tables`: what the
+    table of operations says of an instruction, by its bytes."""
 
     states: int = 0
     compared: int = 0
@@ -52,6 +51,7 @@ class Tally:
     by_table: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     limits: Counter[str] = field(default_factory=Counter)
+    tables: dict[bytes, Table] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,15 @@ def compare_form(
 ) -> tuple[Tally, Found | None]:
     """From so many states, up to the first difference."""
     tally = Tally()
+
+    def again(one: State) -> Difference | None:
+        return compare_state(form, one, beside, Tally(tables=tally.tables))
+
     for state in states(form, number, random):
         difference = compare_state(form, state, beside, tally)
         if difference is not None:
-            smallest = minimise(state, lambda one: bool(compare_state(form, one, beside, Tally())))
-            last = compare_state(form, smallest, beside, Tally())
+            smallest = minimise(state, lambda one: again(one) is not None)
+            last = again(smallest)
             shown = str(instruction_of(smallest))
             return tally, Found(form, shown, last or difference, state, smallest)
     return tally, None
@@ -129,19 +133,15 @@ def _by_table(form: Form, state: State, seen: After, tally: Tally) -> Difference
     instruction = instruction_of(state)
     code = state.memory[CODE : CODE + instruction.length]
     try:
-        table = _table(code, state.mode)
+        if code not in tally.tables:
+            tally.tables[code] = Table(instruction, state.mode)
+        table = tally.tables[code]
     except Unsupported as refusal:
         return Difference("table", "end", str(refusal), "executed")
     says: Instantiated = table.at(state)
     tally.by_table += 1
     found = next(_differences(form, says.registers, says.linear, says.writes, seen, tally), None)
     return None if found is None else Difference("table", *found)
-
-
-@lru_cache(maxsize=64)
-def _table(code: bytes, mode: Mode) -> Table:
-    padded = code + b"\x90" * (MAX_LENGTH - len(code))
-    return Table(lift(padded, CODE, mode.bits), mode)
 
 
 def _differences(

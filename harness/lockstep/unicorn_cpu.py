@@ -279,6 +279,7 @@ def _summary(state: State) -> int:
     return flags if flat and state.cr0 & CR0_PE else flags | _ADDSEG
 
 
+@cache
 def cpuid() -> dict[int, dict[str, int]]:
     """What CPUID gives for the leaves that matter here."""
     cpu, found = new_cpu(32), {}
