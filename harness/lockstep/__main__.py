@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The symbolic machine beside unicorn's CPU: whole trampolines, or single instructions.
+"""The symbolic machine beside another CPU: whole trampolines, or single instructions.
 
-    python -m harness.lockstep [PATH/contract.toml ...] [--inputs 100]
+    python -m harness.lockstep [PATH/contract.toml ...] [--inputs 100] [--qemu]
     python -m harness.lockstep --single [PATH/contract.toml ...] [--states 1000]
 
 Without a contract: all shipped trampolines. What is done is kept, so that a campaign which was
@@ -22,7 +22,7 @@ from rich.console import Console
 
 from harness.lockstep.record import MismatchRecord, SingleRecord, WholeRecord
 from harness.lockstep.singles import MODES, compare_mode, not_compared, of_trampolines
-from harness.lockstep.whole import step_through
+from harness.lockstep.whole import QEMU, UNICORN, step_through
 from reports.files import OUT, write_atomically
 from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
@@ -56,13 +56,14 @@ def kept(path: Path, kind: type[Record], mark: str, asked: int) -> Record | None
 def whole(options: Namespace, console: Console) -> bool:
     """Step through trampolines. Whether all agree."""
     mark, good = fingerprint(options.contracts), True
+    beside = QEMU if options.qemu else UNICORN
     for contract in map(load_contract, options.contracts):
-        path = options.out / f"{contract.name}.json"
+        path = options.out / f"{contract.name}{'-qemu' if options.qemu else ''}.json"
         record = kept(path, WholeRecord, mark, options.inputs)
-        if record is None:
+        if record is None or record.beside != beside.name():
             with console.status(contract.name) as status:
                 say = _saying(status.update, contract.name)
-                record = step_through(contract, options.inputs, mark, say)
+                record = step_through(contract, options.inputs, mark, say, beside)
             write_atomically({path: record.model_dump_json(indent=2).encode() + b"\n"})
         inputs = ", ".join(f"{name} {count}" for name, count in record.inputs.items())
         console.print(
@@ -71,7 +72,7 @@ def whole(options: Namespace, console: Console) -> bool:
             f"{int(record.mismatch is not None)} mismatches ({record.seconds:.0f} s)",
             soft_wrap=True,
         )
-        good = _told(console, record.trampoline, record.mismatch) and good
+        good = _told(console, record.trampoline, record.beside, record.mismatch) and good
     return good
 
 
@@ -104,7 +105,7 @@ def single(options: Namespace, console: Console) -> bool:
             f"{int(record.mismatch is not None)} mismatches ({record.seconds:.0f} s)",
             soft_wrap=True,
         )
-        good = _told(console, "single instruction", record.mismatch) and good
+        good = _told(console, "single instruction", record.beside, record.mismatch) and good
         if record.mismatch is None and (empty := not_compared(forms)):
             _complain(console, f"{mode.value}: nothing was compared of {', '.join(empty)}")
             good = False
@@ -115,7 +116,7 @@ def _saying(update: Callable[[str], None], name: str) -> Callable[[str], None]:
     return lambda text: update(f"{name}: {text}")
 
 
-def _told(console: Console, name: str, found: MismatchRecord | None) -> bool:
+def _told(console: Console, name: str, beside: str, found: MismatchRecord | None) -> bool:
     """Whether there is no mismatch; one line if there is one."""
     if found is None:
         return True
@@ -124,7 +125,7 @@ def _told(console: Console, name: str, found: MismatchRecord | None) -> bool:
     _complain(
         console,
         f"{name}: {found.where}: `{found.instruction}`{source}: {found.what}: the {found.by} says "
-        f"{found.predicted}, unicorn's CPU {found.observed}; with {values}",
+        f"{found.predicted}, {beside} {found.observed}; with {values}",
     )
     return False
 
@@ -138,7 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m harness.lockstep", description=__doc__.split("\n")[0])
     parser.add_argument("contracts", nargs="*", type=Path, metavar="PATH/contract.toml")
     parser.add_argument("--inputs", type=_positive, default=100, help="for each entry; default 100")
-    parser.add_argument("--single", action="store_true", help="single instructions instead")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--qemu", action="store_true", help="beside QEMU's CPU, not unicorn's")
+    kind.add_argument("--single", action="store_true", help="single instructions instead")
     parser.add_argument("--states", type=_positive, default=1000, help="of each; default 1000")
     parser.add_argument(
         "--out", type=Path, default=OUT / "lockstep", help="default: reports/out/lockstep"

@@ -3,16 +3,13 @@
 
 One QEMU serves many inputs. It logs all registers before each instruction, and each store with its
 physical address and value when it is done (harness/qemu/log.py).
-
-    with logging_machine() as machine:
-        for prediction, found in steps_in_qemu(
-            predictor, machine, suitable(predictor, machine, 100)
-        ):
-            ...
 """
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -23,7 +20,7 @@ from harness.lockstep.qemu_log import read
 from harness.lockstep.unicorn_cpu import PHYS_BITS
 from harness.qemu.job import Job, OutcomeKind
 from harness.qemu.machine import Machine, Patience
-from harness.qemu.vm import QemuFailed, VmDead
+from harness.qemu.vm import QEMU, QemuFailed, QemuMissing, VmDead
 from harness.replay.cpu import QEMU_CPU
 from harness.replay.expect import Expected
 from harness.replay.predict import Prediction, Predictor
@@ -37,6 +34,29 @@ ALL_IS_SEEN = Expected(frozenset({OutcomeKind.HAND_OFF}), None)
 """Of a replay that ends in a failure only that is seen. Here each step is: all that it writes must
 go to RAM, and the kernel be there, as for a hand-off."""
 ENDLESS = frozenset({EndKind.SPINNING, EndKind.WAITING})
+
+
+def name() -> str:
+    """QEMU's name and version. Raises QemuMissing."""
+    if (program := shutil.which(QEMU)) is None:
+        raise QemuMissing
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"version ([0-9.]+)", said.stdout)
+    return f"QEMU {found[1] if found else '(of unknown version)'}"
+
+
+def compared(
+    predictor: Predictor, number: int
+) -> Iterator[tuple[Prediction, Mismatch | Agreement]]:
+    """`number` random inputs for each entry, each with what was found, all in one QEMU.
+
+    Raises QemuMissing, QemuFailed, UserError.
+    """
+    with logging_machine() as machine:
+        wanted = suitable(predictor, machine, number)
+        for prediction, found in steps_in_qemu(predictor, machine, wanted):
+            assert not isinstance(found, str)
+            yield prediction, found
 
 
 def logging_machine() -> Machine:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from harness.lockstep.compare import Mismatch, compare
+from harness.lockstep import qemu
+from harness.lockstep.compare import Agreement, Mismatch, compare
 from harness.lockstep.inputs import predictions
 from harness.lockstep.record import MismatchRecord, WholeRecord
 from harness.lockstep.unicorn_cpu import NAME
@@ -22,7 +24,28 @@ from trampoline.image import Image, load_image
 Progress = Callable[[str], None]
 
 
-def step_through(contract: Contract, number: int, mark: str, progress: Progress) -> WholeRecord:
+class Beside(NamedTuple):
+    """A CPU that is stepped beside the run. `compared`: so many inputs for each entry, with what
+    was found; `name`: the CPU's, with its version."""
+
+    compared: Callable[[Predictor, int], Iterator[tuple[Prediction, Mismatch | Agreement]]]
+    name: Callable[[], str]
+
+
+def _beside_unicorn(
+    predictor: Predictor, number: int
+) -> Iterator[tuple[Prediction, Mismatch | Agreement]]:
+    for prediction in predictions(predictor, number):
+        yield prediction, compare(predictor, prediction)
+
+
+UNICORN = Beside(_beside_unicorn, lambda: NAME)
+QEMU = Beside(qemu.compared, qemu.name)
+
+
+def step_through(
+    contract: Contract, number: int, mark: str, progress: Progress, beside: Beside = UNICORN
+) -> WholeRecord:
     """`number` inputs for each entry, up to the first mismatch. `mark`: see `WholeRecord.of`."""
     began, image = time.monotonic(), load_image(contract)
     progress("executing")
@@ -30,11 +53,10 @@ def step_through(contract: Contract, number: int, mark: str, progress: Progress)
     inputs: Counter[str] = Counter()
     ends = steps = registers = writes = 0
     mismatch = None
-    for prediction in predictions(predictor, number):
+    for prediction, found in beside.compared(predictor, number):
         entry = contract.entry[prediction.end.entry].called
-        progress(f"{entry}: {inputs[entry]} of {number} inputs, {steps:,} steps")
-        found = compare(predictor, prediction)
         inputs[entry] += 1
+        progress(f"{entry}: {inputs[entry]} of {number} inputs, {steps:,} steps")
         if isinstance(found, Mismatch):
             mismatch = _record(image, entry, prediction, found)
             break
@@ -42,7 +64,7 @@ def step_through(contract: Contract, number: int, mark: str, progress: Progress)
         registers, writes = registers + found.registers, writes + found.writes
     return WholeRecord(
         trampoline=contract.name,
-        beside=NAME,
+        beside=beside.name(),
         of=mark,
         asked=number,
         inputs=dict(inputs),

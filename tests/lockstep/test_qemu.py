@@ -8,22 +8,26 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from harness.lockstep import qemu
+from harness.lockstep.__main__ import main
 from harness.lockstep.compare import Agreement, Mismatch, against
 from harness.lockstep.emulated import Emulation
 from harness.lockstep.qemu_log import read
+from harness.lockstep.record import WholeRecord
+from harness.qemu import vm
 from harness.qemu.job import Job, Outcome
 from harness.qemu.log import Logged
 from harness.qemu.machine import Machine
-from harness.qemu.vm import QEMU, QemuFailed, QemuMissing
+from harness.qemu.vm import QEMU, QemuFailed
 from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Prediction
 from harness.x86.run import EndKind
 from harness.x86.terms import VECTOR
-from tests.lockstep.test_whole_images import TRAMPOLINES, predictor
+from tests.lockstep.test_whole_images import SHIPPED, TRAMPOLINES, predictor
 from trampoline.errors import UserError
 
 INPUTS = 5
@@ -322,8 +326,8 @@ class Mortal(Machine):
 
     def replay(self, job: Job) -> Outcome:
         outcome = super().replay(job)
-        vm, _ = self._live
-        vm._process.kill()
+        running, _ = self._live
+        running._process.kill()
         return outcome
 
 
@@ -333,7 +337,32 @@ def test_a_qemu_that_dies_while_it_is_watched_is_an_error(needs_qemu: None) -> N
         qemu.observe(predictor("multikernel_rfc"), machine, prediction)
 
 
-def test_without_qemu_there_is_a_plain_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(QemuMissing), qemu.logging_machine():
-        pass
+def command(out: Path) -> int:
+    contract = SHIPPED / "start64_posted" / "contract.toml"
+    return main([str(contract), "--qemu", "--inputs", "1", "--out", str(out)])
+
+
+def test_the_command_compares_beside_qemu_and_keeps_that(tmp_path: Path, needs_qemu: None) -> None:
+    assert command(tmp_path) == 0
+    path = tmp_path / "start64_posted-qemu.json"
+    record = WholeRecord.model_validate_json(path.read_bytes())
+    assert record.beside == qemu.name()
+    assert list(record.inputs.values()) == [1, 1]
+    assert record.ends == 2
+    assert command(tmp_path) == 0
+    assert WholeRecord.model_validate_json(path.read_bytes()) == record
+    older = record.model_copy(update={"beside": "QEMU 0.9"})
+    path.write_text(older.model_dump_json())
+    assert command(tmp_path) == 0
+    again = WholeRecord.model_validate_json(path.read_bytes())
+    assert again.beside == record.beside
+
+
+def test_the_command_without_qemu_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (qemu, vm):
+        monkeypatch.setattr(module, "QEMU", "no-qemu-here")
+    assert command(tmp_path) == 1
+    assert capsys.readouterr().err == "no-qemu-here not found; install Debian's qemu-system-x86\n"
+    assert list(tmp_path.iterdir()) == []
