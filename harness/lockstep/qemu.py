@@ -59,9 +59,9 @@ def compared(
             yield prediction, found
 
 
-def logging_machine() -> Machine:
-    """A machine whose target CPU is logged; to be entered. Its CPU has all features."""
-    return Machine(PHYS_BITS, patience=PATIENCE, logs=True)
+def logging_machine(phys_bits: int = PHYS_BITS, lacking: frozenset[str] = frozenset()) -> Machine:
+    """A machine whose target CPU is logged; to be entered. The arguments: see `Machine`."""
+    return Machine(phys_bits, patience=PATIENCE, lacking=lacking, logs=True)
 
 
 def suitable(predictor: Predictor, machine: Machine, number: int) -> Iterator[Prediction]:

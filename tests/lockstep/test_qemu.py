@@ -23,6 +23,7 @@ from harness.qemu.job import Job, Outcome
 from harness.qemu.log import Logged
 from harness.qemu.machine import Machine
 from harness.qemu.vm import QEMU, QemuFailed
+from harness.replay.cpu import NOT_RAISED
 from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Prediction
 from harness.x86.run import EndKind
@@ -61,9 +62,9 @@ def test_each_step_of_qemus_cpu_is_foretold(name: str, machine: Machine) -> None
     assert begun == dict.fromkeys(range(len(entries)), INPUTS)
 
 
-def multikernel(name: str, kernel: int) -> Prediction:
+def multikernel(name: str, kernel: int, **rest: int) -> Prediction:
     words = {"kernel_phys_addr": kernel, "boot_params_phys_addr": 1 << 21}
-    values = {VECTOR: 0x90, "maxphyaddr": 40, **words}
+    values = {VECTOR: 0x90, "maxphyaddr": 40, **words, **rest}
     return predictor(name).predict(as_on_qemu(predictor(name), values, {}))
 
 
@@ -92,11 +93,23 @@ def test_how_a_cpu_stops_is_foretold(
     assert isinstance(against(prediction, other), Mismatch)
 
 
+def test_a_cpu_without_long_mode_is_foretold_as_far_as_qemu_lacks_it(needs_qemu: None) -> None:
+    with qemu.logging_machine(36, frozenset({"lm"})) as lacking:
+        refusing, faulting = (
+            multikernel(name, 1 << 32, maxphyaddr=36, cpu_has_long_mode=0)
+            for name in ("multikernel", "multikernel_rfc")
+        )
+        assert refusing.end.kind is EndKind.PARKED
+        ((_, found),) = qemu.steps_in_qemu(predictor("multikernel"), lacking, [refusing])
+        assert isinstance(found, Agreement)
+        assert found.end
+        assert faulting.end.kind is EndKind.SHUTDOWN
+        left_out = qemu.observe(predictor("multikernel_rfc"), lacking, faulting)
+    assert left_out == NOT_RAISED["#GP: EFER"]
+
+
 def test_what_qemu_cannot_be_given_is_left_out_with_the_reason(machine: Machine) -> None:
-    prediction = multikernel("multikernel", 1 << 32)
-    given = replace(prediction.given, values={**prediction.given.values, "maxphyaddr": 46})
-    other = predictor("multikernel").predict(given)
-    wanted = [other, prediction]
+    wanted = [multikernel("multikernel", 1 << 32, maxphyaddr=bits) for bits in (46, 40)]
     (_, left_out), (_, found) = qemu.steps_in_qemu(predictor("multikernel"), machine, wanted)
     assert left_out == "QEMU runs with MAXPHYADDR 40"
     assert isinstance(found, Agreement)
