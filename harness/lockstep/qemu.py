@@ -28,8 +28,9 @@ from harness.replay.replay import prepare
 from harness.x86.execute import APIC_ID
 from harness.x86.run import EndKind
 
-PATIENCE = Patience(running=6.0)
-"""An instruction that is logged takes 20 microseconds, not one."""
+PATIENCE = Patience(running=3.0)
+"""An instruction that is logged takes 20 microseconds, not one. Within this time the log of an
+endless loop grows to some hundred megabytes."""
 ALL_IS_SEEN = Expected(frozenset({OutcomeKind.HAND_OFF}), None)
 """Of a replay that ends in a failure only that is seen. Here each step is: all that it writes must
 go to RAM, and the kernel be there, as for a hand-off."""
