@@ -117,7 +117,7 @@ def _saying(update: Callable[[str], None], name: str) -> Callable[[str], None]:
 
 
 def _told(console: Console, name: str, beside: str, found: MismatchRecord | None) -> bool:
-    """Whether there is no mismatch; one line if there is one."""
+    """Whether there is no mismatch; one line if there is one. `beside`: the CPU's name, version."""
     if found is None:
         return True
     values = ", ".join(f"{name} = {value}" for name, value in found.values.items())
@@ -125,7 +125,7 @@ def _told(console: Console, name: str, beside: str, found: MismatchRecord | None
     _complain(
         console,
         f"{name}: {found.where}: `{found.instruction}`{source}: {found.what}: the {found.by} says "
-        f"{found.predicted}, {beside} {found.observed}; with {values}",
+        f"{found.predicted}, {beside.split()[0]}'s CPU {found.observed}; with {values}",
     )
     return False
 

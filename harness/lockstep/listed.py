@@ -90,7 +90,8 @@ def system(mode: Mode) -> list[str]:
     found += [f"bt{s} $3, {memory}" for s in sizes[1:]]
     if bits != 16:
         found += [f"bt{s} {r}, {memory}" for s, r in _registers(sizes[1:])]
-    found += [f"rep {name}{s}" for name in ("stos", "movs") for s in sizes]
+    strings = ("movs",) if bits == 16 else ("stos", "movs")  # no fill through a segment
+    found += [f"rep {name}{s}" for name in strings for s in sizes]
     return found
 
 
