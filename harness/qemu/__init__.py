@@ -32,6 +32,9 @@ The target CPU is started in real mode, or handed over in 64-bit mode as firmwar
 is in ROM: a SIPI reaches it at 0xFE000, and no RAM below 1 MiB is used for it.
 It can be started several times over the same memory (`Job.again`).
 
+It can be watched (`Machine(logs=True)`): all registers before each instruction, and each store with
+its physical address and value. QEMU then takes 20 microseconds for an instruction, not one.
+
 It can lack features (`Machine(lacking=...)`); CPU 0 has them all. QEMU's debugger can stop it at
 one instruction and change its registers and flags (`Job.injection`).
 
@@ -67,6 +70,6 @@ that were written just before they run (tests/qemu/test_entry64.py, test_again.p
 
 Files: protocol.h (the numbers that all sides share; protocol.py reads it), firmware.S,
 entry64.S and entry64.py (the hand-over in 64-bit mode), payload.S, firmware.py (assembles them),
-job.py, placing.py, link.py, vm.py (the process), debugger.py, lifeline.py (QEMU dies with Python),
-machine.py, bench.py.
+job.py, placing.py, link.py, vm.py (the process), debugger.py, log.py and stores.c (what the
+target CPU does), lifeline.py (QEMU dies with Python), machine.py, bench.py.
 """

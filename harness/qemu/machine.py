@@ -12,6 +12,7 @@ from harness.qemu import entry64, firmware
 from harness.qemu.debugger import DebuggerError
 from harness.qemu.job import Injection, Job, Outcome, OutcomeKind
 from harness.qemu.link import Link, Report
+from harness.qemu.log import Logged
 from harness.qemu.placing import CONVENTIONAL_END, Placed, is_ram, plan
 from harness.qemu.protocol import P
 from harness.qemu.vm import RESET_VECTOR, QemuFailed, VirtualMachine, VmDead
@@ -43,8 +44,8 @@ class Machine:
 
     `phys_bits`: MAXPHYADDR, 36..52. `high_gib`: GiB of RAM wanted from 4 GiB on; cut to what
     `phys_bits` can address. `lacking`: features that the target CPU does not have, by QEMU's names
-    ("lm", "nx"); without long mode MAXPHYADDR is 36. One thread, one process: QEMU dies with the
-    thread that started it.
+    ("lm", "nx"); without long mode MAXPHYADDR is 36. `logs`: each instruction and store of the
+    target CPU is logged. One thread, one process: QEMU dies with the thread that started it.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Machine:
         high_gib: int = 896,
         patience: Patience | None = None,
         lacking: frozenset[str] = frozenset(),
+        logs: bool = False,
     ) -> None:
         """Note what is wanted; QEMU is started on entry."""
         if not 36 <= phys_bits <= 52:
@@ -70,6 +72,7 @@ class Machine:
         """Physical windows that have RAM free for image, tables, kernel and boot_params."""
         self.restarts = 0
         self._patience = patience or Patience()
+        self._logs = logs
         self._high = high
         self._running: tuple[VirtualMachine, Link] | None = None
         self._sequence = 0
@@ -108,6 +111,14 @@ class Machine:
                 self._start()
                 self.restarts += 1
         return Outcome(OutcomeKind.DEAD)
+
+    def logged(self) -> Logged:
+        """What was logged of the last job, once its CPU stands. Raises VmDead."""
+        vm, _ = self._live
+        assert vm.log is not None
+        self._until(lambda: vm.cpu(TARGET).halted, self._patience.silent)
+        with vm.standing_still():  # CPU 0 logs the interrupts of its timer
+            return Logged(vm.log.take(), vm.high_ram)
 
     def _attempt(self, job: Job) -> Outcome:
         began = time.monotonic()
@@ -259,7 +270,9 @@ class Machine:
     # Starting and stopping.
 
     def _start(self) -> None:
-        vm = VirtualMachine(firmware.rom(), self.phys_bits, self._high, (self.lacking,))
+        vm = VirtualMachine(
+            firmware.rom(), self.phys_bits, self._high, (self.lacking,), logs=self._logs
+        )
         link = Link(vm.own)
         self._running = vm, link
         self._leftovers = ()

@@ -11,8 +11,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from qemu.qmp import QMPClient, QMPError
 
 from harness.qemu.debugger import Debugger
+from harness.qemu.log import Log
 from harness.qemu.protocol import HERE, P
 from trampoline.errors import UserError
 
@@ -62,7 +63,8 @@ class VirtualMachine:
     """A PC of `phys_bits` physical address bits with `high` bytes of RAM from 4 GiB on.
 
     CPU 0, which runs the host image, has all features. `targets`: for each CPU from 1 on those
-    that it lacks. `reboot`: whether a triple fault resets the machine; else it ends QEMU.
+    that it lacks. `reboot`: whether a triple fault resets the machine; else it ends QEMU. `logs`:
+    whether it says what CPUs do (log.py).
     RAM and ROM are anonymous files that Python shares with QEMU through inherited descriptors; QMP
     and the debugger's line are socket pairs: there is no path to clean up, and when both processes
     are gone, so is all.
@@ -76,11 +78,16 @@ class VirtualMachine:
         targets: Sequence[frozenset[str]] = (frozenset(),),
         *,
         reboot: bool = True,
+        logs: bool = False,
     ) -> None:
-        """Start QEMU, with the CPUs running `rom`. Raises QemuMissing, QemuFailed."""
+        """Start QEMU, with the CPUs running `rom`.
+
+        Raises QemuMissing, QemuFailed, AssemblerMissing.
+        """
         program = shutil.which(QEMU)
         if program is None:
             raise QemuMissing
+        self.log = Log() if logs else None
         self._loop = asyncio.new_event_loop()
         self._qmp = QMPClient("replay")
         self._fds = [os.memfd_create(name) for name in ("rom", "low", "high", "said")]
@@ -94,10 +101,12 @@ class VirtualMachine:
         ends = theirs.fileno(), gdb.fileno()
         command = [program, *self._arguments(phys_bits, high, targets, *ends)]
         command += [] if reboot else ["-no-reboot"]
+        command += self.log.options(self._low, self._high) if self.log is not None else []
+        logged = self.log.descriptors if self.log is not None else ()
         # A session of its own: Ctrl-C at the terminal goes to Python alone, which then ends QEMU.
         self._process = subprocess.Popen(
             [sys.executable, "-IS", str(HERE / "lifeline.py"), str(os.getpid()), *command],
-            pass_fds=[*self._fds, *ends],
+            pass_fds=[*self._fds, *logged, *ends],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
@@ -190,6 +199,23 @@ class VirtualMachine:
         long = bool(int(fields["EFER"], 16) & EFER_LMA) and "CS64" in code[2]
         return CpuState(int(code[1], 16) + int(counter, 16), fields["HLT"] == "1", long)
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """No CPU runs meanwhile, and none is in the middle of anything. Raises VmDead."""
+        self._wait(self._qmp.execute("stop"))
+        yield
+        self._wait(self._qmp.execute("cont"))
+
+    @cached_property
+    def high_ram(self) -> int:
+        """QEMU's number, in all its RAM, for the first byte of high RAM. Raises VmDead."""
+        command = {"command-line": "info ramblock"}
+        text = str(self._wait(self._qmp.execute("human-monitor-command", command)))
+        found = re.search(r"^\s*high\s.*?(0x[0-9a-f]+)", text, re.MULTILINE)
+        if found is None:
+            raise VmDead(f"QEMU's list of RAM is not understood: {text[:80]!r}")
+        return int(found[1], 16)
+
     @cached_property
     def debugger(self) -> Debugger:
         """QEMU's debugger, attached when first asked for; that stops all CPUs."""
@@ -215,6 +241,8 @@ class VirtualMachine:
         self.own.close()
         for fd in self._fds:
             os.close(fd)
+        if self.log is not None:
+            self.log.close()
         return said
 
     def _wait(self, coroutine: Coroutine[Any, Any, object]) -> object:

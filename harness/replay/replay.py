@@ -42,38 +42,10 @@ def replay(
     """
     prediction = predictor.predict(given)
     wanted = expected(prediction, probes)
-    reason = obstacle(machine, prediction, wanted)
-    if reason := reason or _too_lenient(predictor, prediction, wanted, probes):
-        return not_replayed(Evidence.NOT_REPLAYABLE, reason)
-    injected = injection(prediction)
-    if isinstance(injected, str):
-        return not_replayed(Evidence.NOT_REPLAYABLE, injected)
-    before = _before(machine, prediction)
-    if len(before) > BEFORE_MAX:
-        reason = f"the path depends on or writes to {len(before)} places outside the image"
-        return not_replayed(Evidence.NOT_REPLAYABLE, reason)
-    status, refused = None, None
-    if contract.status is not None and (refused := contract.status.refused) is not None:
-        status = given.base + predictor.image.symbols[contract.status.word]
-    boot_params = None
-    if predictor.run.boot_params is not None:  # the payload looks where RSI says
-        boot_params = prediction.registers().get("rsi", given.values["boot_params_phys_addr"])
-    outcome = machine.replay(
-        Job(
-            image=prediction.entry,
-            base=given.base,
-            kernel=prediction.kernel,
-            boot_params=boot_params,
-            entry=hand_over(predictor, prediction),
-            probes=probes,
-            before=before,
-            dumps=dumps(prediction) if wanted.kinds != FAILED else (),
-            place_payload=machine.has_ram(prediction.kernel, PAYLOAD),
-            status_address=status,
-            refusals=refused.values if refused else (),
-            injection=injected,
-        )
-    )
+    job = prepare(predictor, machine, prediction, wanted, probes)
+    if isinstance(job, str):
+        return not_replayed(Evidence.NOT_REPLAYABLE, job)
+    injected, outcome = job.injection, machine.replay(job)
     named = {name for names in shown_by or () for name in names}
     result = compare(contract, predictor.image, prediction, wanted, outcome, named)
     at_entry = injected is not None and injected.rflags is not None
@@ -89,6 +61,46 @@ def replay(
         evidence, reason = Evidence.NOT_REPLAYABLE, UNSEEN
     return ReplayRecord(
         evidence=evidence, reason=reason, predicted=result.predicted, observed=result.observed
+    )
+
+
+def prepare(
+    predictor: Predictor,
+    machine: Machine,
+    prediction: Prediction,
+    wanted: Expected,
+    probes: tuple[int, ...] = (),
+) -> Job | str:
+    """The job that gives QEMU the prediction's input; a string says why there is none."""
+    contract, given = predictor.contract, prediction.given
+    reason = obstacle(machine, prediction, wanted)
+    if reason := reason or _too_lenient(predictor, prediction, wanted, probes):
+        return reason
+    injected = injection(prediction)
+    if isinstance(injected, str):
+        return injected
+    before = _before(machine, prediction)
+    if len(before) > BEFORE_MAX:
+        return f"the path depends on or writes to {len(before)} places outside the image"
+    status, refused = None, None
+    if contract.status is not None and (refused := contract.status.refused) is not None:
+        status = given.base + predictor.image.symbols[contract.status.word]
+    boot_params = None
+    if predictor.run.boot_params is not None:  # the payload looks where RSI says
+        boot_params = prediction.registers().get("rsi", given.values["boot_params_phys_addr"])
+    return Job(
+        image=prediction.image_before(prediction.end.found),  # an earlier start may have left it
+        base=given.base,
+        kernel=prediction.kernel,
+        boot_params=boot_params,
+        entry=hand_over(predictor, prediction),
+        probes=probes,
+        before=before,
+        dumps=dumps(prediction) if wanted.kinds != FAILED else (),
+        place_payload=machine.has_ram(prediction.kernel, PAYLOAD),
+        status_address=status,
+        refusals=refused.values if refused else (),
+        injection=injected,
     )
 
 

@@ -12,7 +12,7 @@ from angr.state_plugins.plugin import SimStatePlugin
 
 from harness.x86.memory import EntryImage, Memory, Pages, Record
 from harness.x86.promise import HostTables
-from harness.x86.registers import FLAGS, GENERAL, Lazy, Registers
+from harness.x86.registers import FLAGS, GENERAL, Lazy, Registers, Value
 from harness.x86.run import Access, Before, FinalState, TableLoad
 from harness.x86.terms import Base, const, simplify
 from models.descriptors import Segment
@@ -60,8 +60,9 @@ class Cpu(SimStatePlugin):
     `tables_fresh`: no store since the tables in use were loaded, so the TLB holds what a walk would
     give. `walked`: paging has been on, so that the CPU may have set flags in table entries.
     `hazards`: writes that may have changed code. `locations`: symbolic addresses by id, size and
-    side condition, each with both and the pages in which it lies on this path. `noted`: all
-    registers as `history` has them. `readings`: the CPU after each read of a shared word.
+    side condition, each with both and the pages in which it lies on this path. `noted` and
+    `noted_flags`: all registers and flags as `history` has them. `readings`: the CPU after each
+    read of a shared word.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Cpu(SimStatePlugin):
         self.instructions = 0
         self.history: tuple[Before, ...] = ()
         self.noted: dict[str, z3.BitVecRef | Segment] = {}
+        self.noted_flags: dict[str, Value] = {}
         self.readings: tuple[Any, ...] = ()
 
     @SimStatePlugin.memo
@@ -129,7 +131,7 @@ class Cpu(SimStatePlugin):
                 "trace",
             ),
             *("identity_slots", "proved_in", "host_tables", "tables_fresh", "walked", "hazards"),
-            *("locations", "instructions", "history", "noted", "readings"),
+            *("locations", "instructions", "history", "noted", "noted_flags", "readings"),
         ):
             setattr(twin, name, getattr(self, name))
         return twin
@@ -171,9 +173,12 @@ class Cpu(SimStatePlugin):
             **{"gdtr_base": self.gdtr.base, "gdtr_limit": self.gdtr.limit},
             **{"idtr_base": self.idtr.base, "idtr_limit": self.idtr.limit},
         }
+        flags = dict(self.registers.flags)
         written = {n: value for n, value in now.items() if value is not self.noted.get(n)}
-        self.history = (*self.history, Before(written, len(self.accesses), self.origin))
-        self.noted = now
+        changed = {n: value for n, value in flags.items() if value is not self.noted_flags.get(n)}
+        before = Before(written, len(self.accesses), self.origin, changed)
+        self.history = (*self.history, before)
+        self.noted, self.noted_flags = now, flags
 
     def final(self, rip: z3.BitVecRef) -> FinalState:
         """What is left when a path ends with `rip` (64 bits)."""

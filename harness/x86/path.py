@@ -136,8 +136,9 @@ class Path:
         *,
         rip: z3.BitVecRef | None = None,
         round: int | None = None,
+        address: z3.BitVecRef | None = None,
     ) -> None:
-        """Record that the path ends here. `round`: see `PathEnd.round`."""
+        """Record that the path ends here. `round` and `address`: see `PathEnd`."""
         cpu = self.cpu
         at = cpu.at(self.instruction) if rip is None else rip
         self.environment.ends.append(
@@ -157,21 +158,30 @@ class Path:
                 host_tables=cpu.host_tables,
                 history=cpu.history,
                 round=round,
+                address=address,
             )
         )
 
-    def end_if(self, condition: z3.BoolRef, kind: EndKind, detail: str) -> None:
+    def end_if(
+        self,
+        condition: z3.BoolRef,
+        kind: EndKind,
+        detail: str,
+        address: z3.BitVecRef | None = None,
+    ) -> None:
         """Inputs with the condition end here, the others go on. PathOver if there are none."""
         if not self.possible(condition):
             return
         path = self.cpu.path
         self.assume(condition)
-        self.end(kind, detail)
+        self.end(kind, detail, address=address)
         self.cpu.path = path
         if not self.possible(z3.Not(condition)):
             raise PathOver
         self.assume(z3.Not(condition))
 
-    def fault_if(self, condition: z3.BoolRef, detail: str) -> None:
-        """A fault: with the empty IDT it becomes a shutdown."""
-        self.end_if(condition, EndKind.SHUTDOWN, detail)
+    def fault_if(
+        self, condition: z3.BoolRef, detail: str, address: z3.BitVecRef | None = None
+    ) -> None:
+        """A fault: with the empty IDT it becomes a shutdown. `address`: see `PathEnd`."""
+        self.end_if(condition, EndKind.SHUTDOWN, detail, address)

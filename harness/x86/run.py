@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import z3
@@ -120,12 +120,14 @@ class Before:
     the first entry: general and control registers by name (64 bits), `gdtr_base`, `gdtr_limit` and
     the same of the IDTR, and segment registers. `accesses` counts the path's accesses before it.
     `origin`: linear address (64 bits) of image offset 0 as the running code sees it; that of the
-    image, or of a copy that is executed.
+    image, or of a copy that is executed. `flags`: the flags that were written since the entry
+    before this one, by name, one byte each (0 or 1), worked out when somebody looks.
     """
 
     values: dict[str, z3.BitVecRef | Segment]
     accesses: int
     origin: z3.BitVecRef
+    flags: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,10 @@ class PathEnd:
     round: int | None = None
     """Of a path that has come round in a loop: how many of its accesses lie before the instruction
     that began the round. What the last one has read it had read there."""
+    address: z3.BitVecRef | None = None
+    """Of a path that a page fault ends: the linear address (64 bits) that could not be translated,
+    where that is known. CR2 then holds it, or that of another byte of the same access in its page
+    (SDM 3A 6.15, "#PF")."""
 
     @property
     def paged(self) -> bool:

@@ -166,13 +166,13 @@ class Translated(Path):
         if number(linear) is None and self.environment.base.offset_of(linear) is None:
             limit = self._identity_limit()
             if limit is not None:
-                self.fault_if(
-                    z3.UGE(linear, limit), f"#PF: {access.words} at an address that is not mapped"
-                )
+                what = f"#PF: {access.words} at an address that is not mapped"
+                self.fault_if(z3.UGE(linear, limit), what, linear)
                 return
         translation = walk(linear, access, self.paging(), self._read_entry)
         self.fault_if(translation.non_canonical, f"#GP: {access.words} at a non-canonical address")
-        self.fault_if(translation.fault, f"#PF: {access.words} at an address that is not mapped")
+        what = f"#PF: {access.words} at an address that is not mapped"
+        self.fault_if(translation.fault, what, linear)
         self.end_if(
             translation.physical != linear,
             EndKind.STRAY,

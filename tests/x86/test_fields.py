@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import z3
 
+from harness.lockstep.assembled import assembled
 from harness.x86.errors import Unsupported
 from harness.x86.lift import Instruction, Varnode, fixed_parts, lift
 from harness.x86.run import EndKind, Run
-from tests.x86.assembled import assembled
 from tests.x86.emulated import assert_agree
 from tests.x86.small import BASE, only_end, refusal, run
 from tests.x86.values import Chosen, value_of

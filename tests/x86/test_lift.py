@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 from pypcode import OpCode
 
+from harness.lockstep.assembled import assembled
 from harness.x86.errors import Unsupported
 from harness.x86.lift import Instruction, Varnode, lift
-from tests.x86.assembled import assembled
 
 AT = 0x120  # image offset of the instruction
 

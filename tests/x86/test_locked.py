@@ -11,9 +11,9 @@ import unicorn
 import z3
 from unicorn import x86_const
 
+from harness.lockstep.assembled import assembled
 from harness.x86.registers import FLAGS
 from harness.x86.run import EndKind, PathEnd
-from tests.x86.assembled import assembled
 from tests.x86.small import only_end, refusal, run
 from tests.x86.values import Chosen, value_of
 

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where QEMU's CPU, which is unicorn's too, is known to differ from the manual, which decides then.
+
+Each limit is one that a comparison with the machine has shown, or that QEMU's own checks lack; none
+hides more than what it names. Faults that QEMU does not raise have a table of their own
+(harness/replay/cpu.py, NOT_RAISED): such an input is not compared, for the reason there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from models.modes import CR0_DEFINED
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the CPU beside does otherwise, and what the manual says."""
+
+    what: str
+    manual: str
+
+
+ACCESSED = Limit(
+    "a far transfer does not set the accessed flag of the code segment, neither in the descriptor "
+    "nor in the hidden part of CS",
+    "SDM 3A 3.4.5.1: the processor sets the bit whenever it loads the segment's selector into a "
+    "segment register, if it is 0",
+)
+CODE_AFTER_INIT = Limit(
+    "CS is an execute/read code segment after INIT, until a descriptor is loaded into it (QEMU "
+    "7.2, target/i386/cpu.c, x86_cpu_reset)",
+    "SDM 3A 9.1.1, table 9-1: present, R/W, accessed, as the other segment registers",
+)
+RESERVED = Limit(
+    "reserved bits of CR0 are stored",
+    "SDM 2, MOV to control registers: reserved bits 31:0 of CR0 that are 0 stay 0",
+)
+IGNORED = {"cs_type": 1, "cr0": 0xFFFF_FFFF & ~CR0_DEFINED}
+"""Of registers after one instruction: bits that are not compared, by ACCESSED and RESERVED."""
+_CHECKS = "SDM 2, MOV to control registers; SDM 3A 2.5 and 4.1.2"
+FAULTS = {
+    "#GP or #SS: ": Limit(
+        "limits and rights of data segments are not checked",
+        "SDM 3A 5.3 and 5.4: an access outside the limit, or not allowed by the type, faults",
+    ),
+    "#GP: CR0 ": Limit("of the rules for CR0 not all are checked", _CHECKS),
+    "#GP: CR3 ": Limit("reserved bits of CR3 are not checked", _CHECKS),
+    "#GP: CR4 ": Limit("of the rules for CR4 not all are checked", _CHECKS),
+    "#GP: EFER ": Limit(
+        "reserved bits of EFER are not checked, nor is a change of LME while paging is on",
+        "SDM 2, WRMSR; SDM 3A 2.2.1 and 4.1.2",
+    ),
+    "#GP: jump to a non-canonical address": Limit(
+        "a near jump to a non-canonical address faults at its target only",
+        "SDM 2, JMP and CALL: #GP(0) if the target is not canonical",
+    ),
+    "#GP: the table's base is not canonical": Limit(
+        "LGDT and LIDT take any base", "SDM 2, LGDT/LIDT: #GP(0) if the base is not canonical"
+    ),
+}
+"""Faults that the CPU beside may not raise, by how the detail of the path end begins."""
+
+
+LONG_AND_BIG = Limit(
+    "in long mode a far transfer takes a code segment with L = 1 and D = 1",
+    "SDM 3A 5.2.1: with L = 1, D = 1 is reserved; SDM 2, JMP and RET: #GP(selector)",
+)
+_LOAD_OF_CS = re.compile("#GP: load of CS with ([0-9]+)")
+_BOTH = 0x60
+"""L and D in byte 6 of a descriptor."""
+
+
+def limit_of(detail: str, table: bytes = b"") -> Limit | None:
+    """Why the CPU beside may go on where the machine says that there is this fault.
+
+    `table`: the GDT.
+    """
+    if (load := _LOAD_OF_CS.fullmatch(detail)) is not None:
+        at = int(load.group(1)) & ~7
+        if table[at + 6 : at + 7] and table[at + 6] & _BOTH == _BOTH:
+            return LONG_AND_BIG
+    return next((limit for begin, limit in FAULTS.items() if detail.startswith(begin)), None)
+
+
+ALL = (ACCESSED, CODE_AFTER_INIT, RESERVED, LONG_AND_BIG, *FAULTS.values())
+"""The table of exceptions."""

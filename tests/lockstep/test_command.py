@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""python -m harness.lockstep: what it prints, keeps and returns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.lockstep import __main__ as command
+from harness.lockstep import whole
+from harness.lockstep.compare import Agreement, Mismatch
+from harness.lockstep.record import FormRecord, SingleRecord, WholeRecord
+from models.modes import Mode
+
+LA57 = Path(__file__).resolve().parents[2] / "trampoline" / "la57" / "contract.toml"
+
+
+def run(folder: Path, *more: str) -> int:
+    return command.main([str(LA57), "--out", str(folder), *more])
+
+
+def read(folder: Path) -> WholeRecord:
+    return WholeRecord.model_validate_json((folder / "la57.json").read_bytes())
+
+
+def test_a_trampoline_is_stepped_through_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(tmp_path, "--inputs", "2") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("la57: startup_64 2 inputs; 44 steps, ")
+    assert "0 mismatches" in said
+    record = read(tmp_path)
+    assert (record.inputs, record.ends, record.mismatch) == ({"startup_64": 2}, 2, None)
+    monkeypatch.setattr(command, "step_through", None)  # it is not called again
+    assert run(tmp_path, "--inputs", "2") == 0
+    assert capsys.readouterr().out == said
+
+
+def test_a_mismatch_is_one_line_that_names_the_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = Mismatch(17, 58, "write", "8 bytes at 0x7c00: 0x1", "none")
+    found = iter([Agreement(57, 100, 10, True), wrong])
+    monkeypatch.setattr(whole, "compare", lambda predictor, prediction: next(found))
+    assert run(tmp_path, "--inputs", "3") == 1
+    summary, line = capsys.readouterr().out.strip().split("\n")
+    assert "startup_64 2 inputs" in summary and "1 mismatches" in summary
+    assert line.startswith("la57: entry startup_64, step 17, startup_64+0x")
+    assert "trampoline.S:" in line and "movsb.rep" in line
+    assert "write: the run says 8 bytes at 0x7c00: 0x1, unicorn's CPU none; with " in line
+    assert "sipi_vector = 0x" in line
+    assert read(tmp_path).mismatch is not None
+
+
+def test_what_differed_or_was_asked_otherwise_is_compared_again(tmp_path: Path) -> None:
+    record = WholeRecord(
+        trampoline="t", beside="unicorn", of="mark", asked=5, inputs={}, ends=0, steps=0,
+        registers=0, writes=0, seconds=0,
+    )  # fmt: skip
+    path = tmp_path / "t.json"
+    assert command.kept(path, WholeRecord, "mark", 5) is None
+    path.write_text(record.model_dump_json())
+    assert command.kept(path, WholeRecord, "mark", 5) == record
+    assert command.kept(path, WholeRecord, "other", 5) is None
+    assert command.kept(path, WholeRecord, "mark", 6) is None
+    path.write_text("{}")
+    assert command.kept(path, WholeRecord, "mark", 5) is None
+
+
+def a_form(compared: int) -> FormRecord:
+    return FormRecord(
+        form="nop", shipped=True, states=4, compared=compared, faults=0, by_table=0, registers=9,
+        writes=0, refused={"a reason": 4 - compared}, limits={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("compared", "code"), [(3, 0), (0, 1)])
+def test_a_form_of_which_nothing_could_be_compared_fails(
+    compared: int,
+    code: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def compare_mode(
+        mode: Mode, shipped: object, number: int, mark: str, say: object
+    ) -> SingleRecord:
+        return SingleRecord(
+            mode=mode.value, beside="unicorn", of=mark, asked=number, forms=(a_form(compared),),
+            limits={}, seconds=0,
+        )  # fmt: skip
+
+    monkeypatch.setattr(command, "compare_mode", compare_mode)
+    monkeypatch.setattr(command, "of_trampolines", lambda contracts: set())
+    assert run(tmp_path, "--single", "--states", "4") == code
+    said = capsys.readouterr().out
+    assert ("64-bit mode: nothing was compared of nop" in said) == bool(code)
+    assert (tmp_path / "single-long64.json").is_file()
+
+
+def test_a_contract_that_is_not_there_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([str(tmp_path / "none.toml"), "--out", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert "none.toml" in shown.err and "Traceback" not in shown.err
+    with pytest.raises(SystemExit):
+        command.main(["--inputs", "0"])
