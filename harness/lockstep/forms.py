@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import capstone  # type: ignore[import-untyped]
+import capstone
 from capstone import x86_const
 
 from harness.lockstep import listed
