@@ -25,6 +25,7 @@ from harness.replay.predict import Prediction, Predictor
 from harness.solve.evaluate import compile_term
 from harness.x86.run import EndKind
 from models.modes import CR0_CD, CR0_ET, CR0_NW, GENERAL_REGISTERS, Mode
+from trampoline.errors import UserError
 
 MAY_LACK = frozenset(
     {
@@ -86,7 +87,7 @@ def _begin(predictor: Predictor, prediction: Prediction) -> Begin:
         return Begin(given.base, cr0=cr0, long_mode=bool(given.values["cpu_has_long_mode"]))
     changed = injection(prediction)
     if isinstance(changed, str):
-        raise ValueError(changed)
+        raise UserError(f"{predictor.contract.name}: an input cannot be stepped through: {changed}")
     return Begin(entry.address, registers=entry64.registers(entry), later=changed)
 
 

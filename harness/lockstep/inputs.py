@@ -15,6 +15,7 @@ from harness.replay.predict import Prediction, Predictor
 from harness.replay.sample import randoms
 from harness.replay.writes import Values
 from harness.x86.execute import APIC_ID, bases
+from trampoline.errors import UserError
 
 SHARE = 0.1
 """Of the usual number of samples: so many are drawn at once, from every region of memory."""
@@ -29,7 +30,7 @@ def predictions(
 ) -> Iterator[Prediction]:
     """What the run foretells of `number` inputs for each entry, on the CPU with this APIC id.
 
-    Only of such that suit. ValueError if an entry has not so many.
+    Only of such that suit. Raises UserError if an entry has not so many.
     """
     contract, image = predictor.contract, predictor.image
     machine = Machine(PHYS_BITS)  # never started: only its memory map is asked for
@@ -38,7 +39,9 @@ def predictions(
         if not missing.total():
             return
         if again == MAX_ROUNDS:
-            raise ValueError(f"{contract.name}: fewer than {number} inputs for an entry")
+            raise UserError(
+                f"{contract.name}: not {number} random inputs for each entry; ask for less."
+            )
         drawn = list(randoms(predictor, bases(contract, image), machine, SHARE, again))
         Random(again).shuffle(drawn)
         for given in drawn:

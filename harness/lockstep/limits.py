@@ -67,6 +67,12 @@ LONG_AND_BIG = Limit(
     "in long mode a far transfer takes a code segment with L = 1 and D = 1",
     "SDM 3A 5.2.1: with L = 1, D = 1 is reserved; SDM 2, JMP and RET: #GP(selector)",
 )
+NULL_SS = Limit(
+    "in 64-bit mode SS may be loaded with a null selector of any RPL at CPL 0",
+    "SDM 2, MOV, 64-bit mode exceptions: #GP(0) if SS is loaded with a null selector, CPL < 3 and "
+    "CPL is not RPL",
+)
+_NULL_SS = re.compile("#GP: load of SS with [123]")
 _LOAD_OF_CS = re.compile("#GP: load of CS with ([0-9]+)")
 _BOTH = 0x60
 """L and D in byte 6 of a descriptor."""
@@ -81,8 +87,10 @@ def limit_of(detail: str, table: bytes = b"") -> Limit | None:
         at = int(load.group(1)) & ~7
         if table[at + 6 : at + 7] and table[at + 6] & _BOTH == _BOTH:
             return LONG_AND_BIG
+    if _NULL_SS.fullmatch(detail):
+        return NULL_SS
     return next((limit for begin, limit in FAULTS.items() if detail.startswith(begin)), None)
 
 
-ALL = (ACCESSED, CODE_AFTER_INIT, RESERVED, LONG_AND_BIG, *FAULTS.values())
+ALL = (ACCESSED, CODE_AFTER_INIT, RESERVED, LONG_AND_BIG, NULL_SS, *FAULTS.values())
 """The table of exceptions."""

@@ -17,8 +17,10 @@ from harness.replay.places import source_of, symbol_before
 from harness.replay.predict import Prediction, Predictor
 from harness.x86.execute import execute
 from harness.x86.lift import MAX_LENGTH, lift
+from harness.x86.run import EndKind
 from models.modes import Mode
 from trampoline.contract import Contract
+from trampoline.errors import UserError
 from trampoline.image import Image, load_image
 
 Progress = Callable[[str], None]
@@ -49,7 +51,11 @@ def step_through(
     """`number` inputs for each entry, up to the first mismatch. `mark`: see `WholeRecord.of`."""
     began, image = time.monotonic(), load_image(contract)
     progress("executing")
-    predictor = Predictor(contract, image, execute(contract, image))
+    run = execute(contract, image)
+    refused = [end.detail for end in run.ends if end.kind is EndKind.UNSUPPORTED]
+    if lost := run.lost or next(iter(refused), ""):
+        raise UserError(f"{contract.name}: {lost}; only what the machine executes is compared.")
+    predictor = Predictor(contract, image, run)
     inputs: Counter[str] = Counter()
     ends = steps = registers = writes = 0
     mismatch = None

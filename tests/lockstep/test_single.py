@@ -157,6 +157,8 @@ def test_a_fault_counts_as_a_limit_only_where_the_cpu_is_known_for_it(beside: Be
     assert limits.limit_of("#GP: load of CS with 16", bytes(24)) is None
     both = bytes(16) + bytes([0, 0, 0, 0, 0, 0x9B, 0x60, 0])
     assert limits.limit_of("#GP: load of CS with 16", both) is limits.LONG_AND_BIG
+    assert limits.limit_of("#GP: load of SS with 2") is limits.NULL_SS
+    assert limits.limit_of("#GP: load of SS with 16") is None
     assert limits.limit_of("#PF: read at an address that is not mapped") is None
 
 

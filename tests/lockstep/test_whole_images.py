@@ -31,6 +31,7 @@ from harness.x86.run import EndKind
 from models import descriptors, modes
 from models.modes import Mode
 from trampoline.contract import load_contract
+from trampoline.errors import UserError
 from trampoline.image import load_image
 
 SHIPPED = Path(__file__).resolve().parents[2] / "trampoline"
@@ -282,7 +283,7 @@ def notices() -> bool:
     broken = predictor.__wrapped__("multikernel_rfc")
     try:
         prediction = next(predictions(broken, 1))
-    except ValueError:
+    except (ValueError, UserError):
         return True
     found = compare(broken, prediction)
     return isinstance(found, Mismatch) or prediction.end.kind is not EndKind.HAND_OFF

@@ -11,9 +11,9 @@ import z3
 from angr.engines.pcode.behavior import BehaviorFactory
 from pypcode import OpCode
 
+from harness.lockstep.draw import corner_or_random
 from harness.x86.pcode import BINARY, UNARY
 from harness.x86.terms import const
-from tests.x86.values import corner_or_random
 
 ANGR = BehaviorFactory()
 SIZES = (1, 2, 4, 8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from random import Random
 
 import z3
 
@@ -64,9 +63,3 @@ def is_open(term: z3.ExprRef, inputs: Mapping[str, int]) -> bool:
 
 def _constant(symbol: z3.ExprRef, value: int) -> z3.ExprRef:
     return z3.BoolVal(bool(value)) if z3.is_bool(symbol) else z3.BitVecVal(value, symbol.sort())
-
-
-def corner_or_random(random: Random, bits: int) -> int:
-    """A number of so many bits: often 0, all ones, or at the sign's border."""
-    corners = (0, 1, (1 << bits) - 1, 1 << (bits - 1), (1 << (bits - 1)) - 1)
-    return random.choice((*corners, *(random.getrandbits(bits) for _ in range(5))))
