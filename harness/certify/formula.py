@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Conditions as clauses in DIMACS: can they all hold? And the check, on inputs, that they say so.
+
+Comments in the text name the variables of each symbol, from the lowest bit, and the literal that
+stands for each condition; whoever checks needs the text only. The last clauses demand these
+literals. All others are definitions: whatever the symbols' bits are, the other variables can be
+chosen so that these clauses hold, in one way. So if the clauses contradict each other, no input
+meets the conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import z3
+
+from harness.certify.blast import Blaster
+from harness.certify.circuit import TRUE, clauses
+
+SYMBOL, CONDITION = "c symbol", "c condition"
+
+
+class NotTheConditions(Exception):
+    """The clauses say something else than the conditions."""
+
+
+class Formula:
+    """The clauses as text. `operations`: the terms that were translated. Raises blast.NoRule."""
+
+    def __init__(self, conditions: Sequence[z3.BoolRef]) -> None:
+        blaster = Blaster()
+        literals = [blaster.bits(condition)[0] for condition in conditions]
+        circuit = blaster.circuit
+        found = [(TRUE,)]
+        for gate in circuit.cone(literals):
+            kind, operands = circuit.gates[gate]
+            found += clauses(kind, gate, operands)
+        found += ((literal,) for literal in literals)
+        lines = [f"p cnf {circuit.size} {len(found)}"]
+        lines += [
+            f"{SYMBOL} {name} {' '.join(map(str, bits))}" for name, bits in blaster.inputs.items()
+        ]
+        lines += [f"{CONDITION} {literal}" for literal in literals]
+        lines += [f"{' '.join(map(str, clause))} 0" for clause in found]
+        self.text = "\n".join(lines) + "\n"
+        self.variables, self.clauses = circuit.size, len(found)
+        self.operations = blaster.operations
+
+
+def check(text: str, symbols: Mapping[str, int], truth: Sequence[bool]) -> None:
+    """For these values of all symbols, the definitions give each condition its truth, and just its
+    literal is demanded. Raises NotTheConditions."""
+    value, literals, found = _read(text, symbols)
+    split = len(found) - len(literals)
+    definitions, demanded = found[:split], found[split:]
+    if demanded != [(literal,) for literal in literals] or len(truth) != len(literals):
+        raise NotTheConditions("other literals are demanded than those of the conditions")
+    for clause in definitions:  # in their order each has at most one literal that is open
+        left = [literal for literal in clause if value.get(abs(literal)) != (literal < 0)]
+        if not left:
+            raise NotTheConditions(f"a definition does not hold: {clause}")
+        if len(left) == 1:
+            value[abs(left[0])] = left[0] > 0
+    for number, (literal, holds) in enumerate(zip(literals, truth, strict=True), start=1):
+        if value.get(abs(literal)) is None or (value[abs(literal)] == (literal > 0)) != holds:
+            raise NotTheConditions(f"condition {number} is {holds}, and its literal is not")
+
+
+def _read(
+    text: str, symbols: Mapping[str, int]
+) -> tuple[dict[int, bool], list[int], list[tuple[int, ...]]]:
+    """Values of the symbols' variables, the conditions' literals, and the clauses."""
+    value: dict[int, bool] = {}
+    literals: list[int] = []
+    found: list[tuple[int, ...]] = []
+    for line in text.splitlines()[1:]:
+        if line.startswith(SYMBOL):
+            name, *bits = line.removeprefix(SYMBOL).split()
+            if name not in symbols:
+                raise NotTheConditions(f"there is no symbol {name}")
+            value |= {int(bit): bool(symbols[name] >> at & 1) for at, bit in enumerate(bits)}
+        elif line.startswith(CONDITION):
+            literals.append(int(line.removeprefix(CONDITION)))
+        else:
+            found.append(tuple(map(int, line.split()[:-1])))
+    return value, literals, found
