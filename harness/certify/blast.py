@@ -196,9 +196,7 @@ def _below(circuit: Circuit, a: Bits, b: Bits) -> int:
     return result
 
 
-def _compare(
-    signed: bool, swapped: bool, negated: bool
-) -> Callable[[Circuit, Bits, Bits], Bits]:
+def _compare(signed: bool, swapped: bool, negated: bool) -> Callable[[Circuit, Bits, Bits], Bits]:
     def operation(circuit: Circuit, a: Bits, b: Bits) -> Bits:
         if signed:  # as unsigned numbers that are 2^(size - 1) larger
             a, b = ((*bits[:-1], -bits[-1]) for bits in (a, b))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One obligation after the other: its questions, their clauses and proofs, and what is said of them."""
+"""One obligation after the other: its questions, their clauses, their proofs, a verdict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness.certify.reads import NotReduced, Reduced, without_arrays
 from harness.certify.sat import Cadical, GaveUp, Satisfiable
 from harness.solve.obligation import Obligation
 
-OTHERS = 3  # inputs, drawn, on which clauses and conditions are compared
+OTHERS = 2  # inputs, drawn, on which clauses and conditions are compared
 
 
 class Verdict(StrEnum):
@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Proof:
-    """One set of clauses and the proof that they contradict each other: DIMACS and LRAT, as text."""
+    """One set of clauses, and a proof that they contradict each other: DIMACS and LRAT, as text."""
 
     question: str
     name: str  # made from the clauses
@@ -59,8 +59,11 @@ class Certificate:
 
 
 class Certifier:
-    """Certifies obligations. `known`: an LRAT proof of clauses, by the name that these give it, from
-    an earlier run; it is checked like a new one."""
+    """Certifies obligations.
+
+    `known`: a proof in LRAT that an earlier run has found, by the name that its clauses give it; it
+    is checked like a new one.
+    """
 
     def __init__(
         self,
@@ -69,7 +72,8 @@ class Certifier:
     ) -> None:
         self._solver = solver
         self._known = known
-        self.operations = Operations()
+        self._operations = Operations()
+        self._proved: dict[str, tuple[str, int]] = {}
 
     def certify(self, obligation: Obligation) -> Certificate:
         """A proof for each of the obligation's questions, checked; or why there is none."""
@@ -116,19 +120,21 @@ class Certifier:
         reads.check(conditions, reduced, demands)
         made = Formula((*reduced.conditions, *demands))
         for term in made.operations:
-            self.operations.check(term)
-        for one in (met, *drawn(OTHERS)):
-            compare(made.text, (*conditions, *demands), reduced.reads, one)
-        name = _name(made.text)
-        text = self._known(name)
-        if text is None:
-            given = list(lrat.read_dimacs(made.text).values())
-            text = written(elaborate(given, self._solver.proof(made.text)))
-        steps = lrat.check(made.text, text)
+            self._operations.check(term)
+        inputs = (met, *drawn(OTHERS))
+        compare(made.text, (*conditions, *demands), reduced.reads, inputs)
+        name = hashlib.sha256(made.text.encode()).hexdigest()
+        if name not in self._proved:
+            text = self._known(name) or self._found(made.text)
+            self._proved[name] = text, lrat.check(made.text, text)
+        text, steps = self._proved[name]
         seconds = time.perf_counter() - began
-        return Proof(
-            question, name, made.text, text, made.variables, made.clauses, steps, seconds
-        )
+        return Proof(question, name, made.text, text, made.variables, made.clauses, steps, seconds)
+
+    def _found(self, dimacs: str) -> str:
+        """A proof in LRAT from the solver's. Raises Satisfiable, GaveUp or NotAProof."""
+        given = list(lrat.read_dimacs(dimacs).values())
+        return written(elaborate(given, self._solver.proof(dimacs)))
 
 
 Question = tuple[str, tuple[z3.BoolRef, ...]]
@@ -151,7 +157,3 @@ def written(steps: Sequence[Step]) -> str:
     return "".join(
         f"{' '.join(map(str, (step.number, *step.clause, 0, *step.hints, 0)))}\n" for step in steps
     )
-
-
-def _name(dimacs: str) -> str:
-    return hashlib.sha256(dimacs.encode()).hexdigest()[:16]

@@ -39,7 +39,7 @@ class Circuit:
         """Conjunction."""
         if FALSE in (a, b) or a == -b:
             return FALSE
-        if a == TRUE or a == b:
+        if a in (TRUE, b):
             return b
         if b == TRUE:
             return a
@@ -68,7 +68,7 @@ class Circuit:
         if a == -b:
             return -self.differ(condition, a)
         if abs(a) == TRUE or a in (condition, -condition):
-            holds = a == TRUE or a == condition
+            holds = a in (TRUE, condition)
             return self.either(condition, b) if holds else self.both(-condition, b)
         if abs(b) == TRUE or b in (condition, -condition):
             holds = b == TRUE or b == -condition

@@ -12,7 +12,7 @@ only make more follow; a step that is RAT and not RUP is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -181,13 +181,13 @@ class _Elaboration:
         conflict = self._propagate()
         if not conflict:
             raise NotAProof(f"step {step - self.given} does not follow by unit propagation")
-        hints = self._hints(conflict, length)
+        hints = self._hints(conflict, length, {abs(literal) for literal in self.clauses[step]})
         self._cut(length)
         return hints
 
-    def _hints(self, conflict: int, length: int) -> tuple[int, ...]:
+    def _hints(self, conflict: int, length: int, assumed: Set[int] = frozenset()) -> Clause:
         """Why a clause is false: numbers of clauses, and below zero variables whose literals had
-        followed before the trail had this length."""
+        followed before the trail had this length. `assumed`: variables that need no reason."""
         self.needed.add(conflict)
         clauses, seen = [conflict], {abs(literal) for literal in self.clauses[conflict]}
         for literal in reversed(self.trail[length:]):
@@ -196,7 +196,7 @@ class _Elaboration:
                 self.needed.add(reason)
                 clauses.append(reason)
                 seen.update(abs(other) for other in self.clauses[reason])
-        before = sorted(variable for variable in seen if self.place[variable] < length)
+        before = sorted(at for at in seen - assumed if self.place[at] < length)
         self.wanted.update(before)
         return (*(-variable for variable in before), *reversed(clauses))
 

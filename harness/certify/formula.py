@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import z3
 
 from harness.certify.blast import Blaster
-from harness.certify.circuit import TRUE, clauses
+from harness.certify.circuit import TRUE, Clause, clauses
 
 SYMBOL, CONDITION = "c symbol", "c condition"
 
@@ -31,7 +31,7 @@ class Formula:
         blaster = Blaster()
         literals = [blaster.bits(condition)[0] for condition in conditions]
         circuit = blaster.circuit
-        found = [(TRUE,)]
+        found: list[Clause] = [(TRUE,)]
         for gate in circuit.cone(literals):
             kind, operands = circuit.gates[gate]
             found += clauses(kind, gate, operands)
@@ -47,40 +47,57 @@ class Formula:
         self.operations = blaster.operations
 
 
-def check(text: str, symbols: Mapping[str, int], truth: Sequence[bool]) -> None:
-    """For these values of all symbols, the definitions give each condition its truth, and just its
-    literal is demanded. Raises NotTheConditions."""
-    value, literals, found = _read(text, symbols)
+Case = tuple[Mapping[str, int], Sequence[bool]]
+"""A value for each symbol, and which conditions hold then."""
+
+
+def check(text: str, cases: Sequence[Case]) -> None:
+    """In each case the definitions give each condition its truth, and just its literal is demanded.
+    Raises NotTheConditions."""
+    symbols, literals, found = _read(text)
     split = len(found) - len(literals)
-    definitions, demanded = found[:split], found[split:]
-    if demanded != [(literal,) for literal in literals] or len(truth) != len(literals):
+    if found[split:] != [(literal,) for literal in literals]:
         raise NotTheConditions("other literals are demanded than those of the conditions")
+    for values, truth in cases:
+        if len(truth) != len(literals):
+            raise NotTheConditions(f"{len(truth)} conditions have {len(literals)} literals")
+        value = _chosen(found[:split], symbols, values)
+        for number, (literal, holds) in enumerate(zip(literals, truth, strict=True), start=1):
+            if value.get(abs(literal)) is not (holds == (literal > 0)):
+                raise NotTheConditions(f"condition {number} is {holds}, and its literal is not")
+
+
+def _chosen(
+    definitions: Sequence[Clause], symbols: Mapping[str, Clause], values: Mapping[str, int]
+) -> dict[int, bool]:
+    """The values of all variables that the definitions demand."""
+    if unknown := symbols.keys() - values.keys():
+        raise NotTheConditions(f"the conditions have no symbol {min(unknown)}")
+    value = {
+        bit: bool(values[name] >> place & 1)
+        for name, bits in symbols.items()
+        for place, bit in enumerate(bits)
+    }
     for clause in definitions:  # in their order each has at most one literal that is open
-        left = [literal for literal in clause if value.get(abs(literal)) != (literal < 0)]
+        left = [literal for literal in clause if value.get(abs(literal)) is not (literal < 0)]
         if not left:
             raise NotTheConditions(f"a definition does not hold: {clause}")
         if len(left) == 1:
             value[abs(left[0])] = left[0] > 0
-    for number, (literal, holds) in enumerate(zip(literals, truth, strict=True), start=1):
-        if value.get(abs(literal)) is None or (value[abs(literal)] == (literal > 0)) != holds:
-            raise NotTheConditions(f"condition {number} is {holds}, and its literal is not")
+    return value
 
 
-def _read(
-    text: str, symbols: Mapping[str, int]
-) -> tuple[dict[int, bool], list[int], list[tuple[int, ...]]]:
-    """Values of the symbols' variables, the conditions' literals, and the clauses."""
-    value: dict[int, bool] = {}
+def _read(text: str) -> tuple[dict[str, Clause], list[int], list[Clause]]:
+    """The symbols' variables, the conditions' literals, and the clauses."""
+    symbols: dict[str, Clause] = {}
     literals: list[int] = []
-    found: list[tuple[int, ...]] = []
+    found: list[Clause] = []
     for line in text.splitlines()[1:]:
         if line.startswith(SYMBOL):
             name, *bits = line.removeprefix(SYMBOL).split()
-            if name not in symbols:
-                raise NotTheConditions(f"there is no symbol {name}")
-            value |= {int(bit): bool(symbols[name] >> at & 1) for at, bit in enumerate(bits)}
+            symbols[name] = tuple(map(int, bits))
         elif line.startswith(CONDITION):
             literals.append(int(line.removeprefix(CONDITION)))
         else:
             found.append(tuple(map(int, line.split()[:-1])))
-    return value, literals, found
+    return symbols, literals, found

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import z3
@@ -65,16 +65,19 @@ def drawn(count: int) -> Iterator[Input]:
 
 
 def compare(
-    text: str, conditions: Sequence[z3.BoolRef], reads: Sequence[Read], one: Input
+    text: str, conditions: Sequence[z3.BoolRef], reads: Sequence[Read], inputs: Iterable[Input]
 ) -> None:
-    """On this input, the literals that the clauses demand are what evaluation of the conditions
+    """On these inputs, the literals that the clauses demand are what evaluation of the conditions
     gives. Raises formula.NotTheConditions."""
-    terms = [*conditions, *(read.address for read in reads)]
-    values = {name: one.value(name, width(symbol)) for name, symbol in _symbols(terms)}
-    for read in reads:
-        address = evaluate(read.address, values, one.memory)
-        values[read.symbol.decl().name()] = one.memory(address)
-    formula.check(text, values, [bool(evaluate(c, values, one.memory)) for c in conditions])
+    symbols = dict(_symbols([*conditions, *(read.address for read in reads)]))
+    cases = []
+    for one in inputs:
+        values = {name: one.value(name, width(symbol)) for name, symbol in symbols.items()}
+        for read in reads:
+            address = evaluate(read.address, values, one.memory)
+            values[read.symbol.decl().name()] = one.memory(address)
+        cases.append((values, [bool(evaluate(c, values, one.memory)) for c in conditions]))
+    formula.check(text, cases)
 
 
 def _symbols(terms: Sequence[z3.ExprRef]) -> Iterator[tuple[str, z3.ExprRef]]:

@@ -3,8 +3,9 @@
 
 DIMACS: `p cnf VARIABLES CLAUSES`, then the clauses; they are numbered from 1. LRAT (Cruz-Filipe,
 Heule, Hunt, Kaufmann, Schneider-Kamp: "Efficient Certified RAT Verification", CADE 2017): a line
-`NUMBER LITERALS 0 HINTS 0` adds a clause. With all its literals false, each clause that a hint names
-must have no literal left that is not false but one, which holds then; and the last one none.
+`NUMBER LITERALS 0 HINTS 0` adds a clause. With all its literals false, each clause that a hint
+names must have just one literal of which nothing is known yet, and that holds from there on; the
+last one none.
 Hints below zero (RAT) are refused: no proof here needs them.
 """
 
@@ -71,7 +72,7 @@ def _follows(
         left = {literal for literal in clauses[hint] if literal not in false}
         if not left:
             return
-        if len(left) > 1:
-            raise Rejected(f"step {number}: clause {hint} has {len(left)} literals left")
+        if len(left) > 1 or -max(left) in false:
+            raise Rejected(f"step {number}: clause {hint} is not a unit")
         false.add(-left.pop())
     raise Rejected(f"step {number}: its hints do not lead to a contradiction")

@@ -32,13 +32,16 @@ class Operations:
 
     def __init__(self) -> None:
         self.proved: set[Key] = set()
+        self._seen: dict[int, z3.ExprRef] = {}  # an id names a term that is kept alive
 
     def check(self, term: z3.ExprRef) -> None:
         """The gates of this term's operation are right. Raises WrongGates if that is not proved."""
-        key = _key(term)
-        if key not in self.proved:
+        if term.get_id() in self._seen:
+            return
+        if (key := _key(term)) not in self.proved:
             prove(term)
             self.proved.add(key)
+        self._seen[term.get_id()] = term
 
 
 def prove(term: z3.ExprRef) -> None:

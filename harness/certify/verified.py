@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,15 +67,18 @@ _START = """
 
 
 def _question(number: int, dimacs: str, lrat: str) -> str:
+    """Of the clauses those that a hint names: what these contradict, all do."""
     lines = [line for line in dimacs.splitlines() if line[0] not in "cp"]
-    clauses = [f"({at} {line.rsplit(' ', 1)[0]})" for at, line in enumerate(lines, start=1)]
+    steps = [line.split() for line in lrat.splitlines()]
+    hints = {int(hint) for step in steps for hint in step[step.index("0", 1) :]}
+    clauses = [f"({at} {lines[at - 1][:-2]})" for at in sorted(hints) if 0 < at <= len(lines)]
     return "\n".join(
         (
             "(let ((formula (make-fast-alist '(",
             *clauses,
             ")))",
             "(proof '(",
-            *(_step(line) for line in lrat.splitlines()),
+            *map(_step, steps),
             ")))",
             f'(cw "~%VERDICT ~x0 ~x1~%" {number}',
             "(and (formula-p formula) (refutation-p proof formula))))",
@@ -83,8 +86,7 @@ def _question(number: int, dimacs: str, lrat: str) -> str:
     )
 
 
-def _step(line: str) -> str:
+def _step(step: Sequence[str]) -> str:
     """((NUMBER LITERAL ...) . ((HINT ...) . RAT hints)): the checker's record of a step."""
-    number, *rest = line.split()
-    end = rest.index("0")
-    return f"(({number} {' '.join(rest[:end])}) ({' '.join(rest[end + 1 : -1])}))"
+    end = step.index("0", 1)
+    return f"(({' '.join(step[:end])}) ({' '.join(step[end + 1 : -1])}))"
