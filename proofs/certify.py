@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import getdoc
 from pathlib import Path
-from typing import Any
 
 import bitwuzla
 import z3
@@ -61,9 +60,8 @@ class Folder:
         except FileNotFoundError:
             return None
         except (OSError, EOFError, ValueError) as error:
-            raise UserError(
-                f"{path}: cannot be read ({error}); delete it, then run again."
-            ) from None
+            reason = f"{path}: cannot be read ({error}); delete it, then run again."
+            raise UserError(reason) from None
 
     def keep(self, proof: Proof) -> None:
         """Write clauses and proof, if they are not there."""
@@ -96,18 +94,10 @@ class Run:
         self._folder, self._console = folder, console
         self._solver, self._verified = Cadical(), Acl2.found()
         self._certifier = Certifier(self._solver, folder.proof)
-        self.tools = tuple(
-            filter(
-                None,
-                (
-                    self._solver.name,
-                    OWN_CHECKER,
-                    self._verified and self._verified.name,
-                    f"z3 {z3.get_version_string()}",
-                    f"bitwuzla {bitwuzla.version()}",
-                ),
-            )
-        )
+        self.tools: tuple[str, ...] = (self._solver.name, OWN_CHECKER)
+        if self._verified is not None:
+            self.tools += (self._verified.name,)
+        self.tools += (f"z3 {z3.get_version_string()}", f"bitwuzla {bitwuzla.version()}")
 
     def trampoline(self, contract: Contract) -> list[ClaimCertificate]:
         """Certify its claims, one file for each."""
@@ -116,8 +106,8 @@ class Run:
         subject = Subject(contract, image, execute(contract, image))
         if subject.left_out:
             raise UserError(
-                f"{contract.name}: {subject.left_out[0]}: what the machine leaves out no certificate "
-                "covers; see what pytest proofs/ says of it."
+                f"{contract.name}: {subject.left_out[0]}: what the machine leaves out no "
+                "certificate covers; see what pytest proofs/ says of it."
             )
         return [self._claim(subject, name) for name in CLAIMS if name in contract.claims]
 

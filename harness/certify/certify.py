@@ -16,8 +16,8 @@ from harness.certify import lrat, reads
 from harness.certify.blast import NoRule
 from harness.certify.elaborate import NotAProof, Step, elaborate
 from harness.certify.formula import Formula, NotTheConditions
-from harness.certify.operations import Operations, WrongGates
 from harness.certify.inputs import Input, NotMet, compare, drawn, that_meets
+from harness.certify.operations import Operations, WrongGates
 from harness.certify.reads import NotReduced, Reduced, without_arrays
 from harness.certify.sat import Cadical, GaveUp, Satisfiable
 from harness.solve.obligation import Obligation

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Inputs on which clauses and conditions are compared: one that meets the hypotheses, and others."""
+"""Inputs on which clauses and conditions are compared: one meets the hypotheses, others need not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import z3
 
 from harness.certify import formula
 from harness.certify.blast import width
-from harness.certify.reads import Read, without_arrays
+from harness.certify.reads import Read, Reduced, without_arrays
 from harness.solve.evaluate import Memory, evaluate
 from harness.x86.solver import ask
 from harness.x86.terms import variables
@@ -37,17 +37,23 @@ def that_meets(hypotheses: Sequence[z3.BoolRef]) -> Input:
     reduced = without_arrays(hypotheses)
     for demands in ((), reduced.demands):
         model = ask((*reduced.conditions, *demands), RLIMIT).model
-        if model is None:
-            break
-        values = {name: _value(model, symbol) for name, symbol in _symbols(reduced.conditions)}
-        memory: dict[int, int] = {}
-        for read in reduced.reads:  # the first one decides, should two differ
-            address = evaluate(read.address, values, lambda address: 0)
-            memory.setdefault(address, values.setdefault(read.symbol.decl().name(), 0))
-        found = Input(lambda name, bits: values.get(name, 0), lambda at: memory.get(at, 0))
-        if all(evaluate(hypothesis, values, found.memory) for hypothesis in hypotheses):
-            return found
+        if model is not None:
+            found = _read_off(model, reduced)
+            symbols = dict(_symbols(hypotheses))
+            values = {name: found.value(name, width(symbol)) for name, symbol in symbols.items()}
+            if all(evaluate(hypothesis, values, found.memory) for hypothesis in hypotheses):
+                return found
     raise NotMet("no input was found that meets the hypotheses")
+
+
+def _read_off(model: z3.ModelRef, reduced: Reduced) -> Input:
+    """An input from a model: of two reads of one byte the first decides."""
+    values = {name: _value(model, symbol) for name, symbol in _symbols(reduced.conditions)}
+    memory: dict[int, int] = {}
+    for read in reduced.reads:
+        address = evaluate(read.address, values, lambda at: 0)
+        memory.setdefault(address, _value(model, read.symbol))
+    return Input(lambda name, bits: values.get(name, 0), lambda at: memory.get(at, 0))
 
 
 def drawn(count: int) -> Iterator[Input]:
