@@ -5,16 +5,20 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prove test lint bench lock clean
+.PHONY: help setup prove certify test lint bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is missing (the other commands do this first)
 	@.ci/setup
 
 prove: setup ## prove the shipped trampolines with two solvers, replay, find safe sets, report
 	@$(PYTHON) -m pytest proofs/ -q -n auto --safe-sets --second-solver $(ARGS)
+
+certify: ## prove hand-off, identity map and frame with proofs that a verified checker accepts
+	@.ci/setup certify
+	@$(PYTHON) -m proofs.certify $(ARGS)
 
 test: lint ## lint, run the tests, and prove the shipped trampolines with two solvers
 	@$(PYTHON) -m pytest tests/ -n auto --dist loadfile $(ARGS)

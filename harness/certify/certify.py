@@ -17,7 +17,7 @@ from harness.certify.blast import NoRule
 from harness.certify.elaborate import NotAProof, Step, elaborate
 from harness.certify.formula import Formula, NotTheConditions
 from harness.certify.inputs import Input, NotMet, compare, drawn, that_meets
-from harness.certify.operations import Operations, WrongGates
+from harness.certify.operations import NotProved, Operations, WrongGates
 from harness.certify.reads import NotReduced, Reduced, without_arrays
 from harness.certify.sat import Cadical, GaveUp, Satisfiable
 from harness.solve.obligation import Obligation
@@ -81,7 +81,7 @@ class Certifier:
         verdict, reason, proofs = Verdict.CERTIFIED, "", tuple[Proof, ...]()
         try:
             proofs = self._proofs(obligation)
-        except (NoRule, NotReduced, GaveUp, NotMet) as error:
+        except (NoRule, NotReduced, NotProved, GaveUp, NotMet) as error:
             verdict, reason = Verdict.NOT_CERTIFIED, str(error)
         except Satisfiable:
             verdict, reason = Verdict.FAILED, "some input meets the hypotheses and breaks the goal"

@@ -123,18 +123,24 @@ class _Elaboration:
                 if number > self.active:
                     continue  # takes no part any more
                 clause = clauses[number]
-                if clause[0] == false:
+                first = clause[0]
+                if first == false:
                     clause[0], clause[1] = clause[1], false
-                if value[clause[0]] <= 0:
-                    other = next((n for n in range(2, len(clause)) if value[clause[n]] >= 0), 0)
-                    if other:
-                        clause[1], clause[other] = clause[other], false
-                        watches[clause[1]].append(number)
-                        continue
-                    if value[clause[0]] < 0:
-                        kept += watching[at:]
-                        return number
-                    self._assign(clause[0], number)
+                    first = clause[0]
+                if value[first] <= 0:
+                    for other in range(2, len(clause)):
+                        literal = clause[other]
+                        if value[literal] >= 0:  # can be watched instead
+                            clause[1], clause[other] = literal, false
+                            watches[literal].append(number)
+                            break
+                    else:
+                        if value[first] < 0:
+                            kept += watching[at:]
+                            return number
+                        self._assign(first, number)
+                        kept.append(number)
+                    continue
                 kept.append(number)
         return 0
 

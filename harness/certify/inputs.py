@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Inputs on which clauses and conditions are compared: one meets the hypotheses, others need not."""
+"""Inputs on which clauses and conditions are compared; one of them meets the hypotheses."""
 
 from __future__ import annotations
 

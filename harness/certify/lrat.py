@@ -4,8 +4,8 @@
 DIMACS: `p cnf VARIABLES CLAUSES`, then the clauses; they are numbered from 1. LRAT (Cruz-Filipe,
 Heule, Hunt, Kaufmann, Schneider-Kamp: "Efficient Certified RAT Verification", CADE 2017): a line
 `NUMBER LITERALS 0 HINTS 0` adds a clause. With all its literals false, each clause that a hint
-names must have just one literal of which nothing is known yet, and that holds from there on; the
-last one none.
+names must have just one literal of which nothing is known yet, and that holds from there on, until
+one has none.
 Hints below zero (RAT) are refused: no proof here needs them.
 """
 

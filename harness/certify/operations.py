@@ -13,18 +13,22 @@ import z3
 
 from harness.certify.blast import Bits, apply, constant, width
 from harness.certify.circuit import TRUE, Circuit, Gate
-from harness.solve.second import UNSAT, bitwuzla_answers
+from harness.solve.second import SAT, UNSAT, bitwuzla_answers
 from harness.solve.smt2 import smt2
 from harness.x86.solver import ask
 
-RLIMIT = 20_000_000  # z3 resource units for one operation
-LIMIT = 60.0  # seconds for bitwuzla
+RLIMIT = 5_000_000  # z3 resource units for one operation
+LIMIT = 20.0  # seconds for bitwuzla
 
 Key = tuple[object, ...]
 
 
 class WrongGates(Exception):
-    """Not proved: the gates may compute something else than the operation."""
+    """The gates compute something else than the operation."""
+
+
+class NotProved(Exception):
+    """A solver gives no answer for this operation."""
 
 
 class Operations:
@@ -35,7 +39,7 @@ class Operations:
         self._seen: dict[int, z3.ExprRef] = {}  # an id names a term that is kept alive
 
     def check(self, term: z3.ExprRef) -> None:
-        """The gates of this term's operation are right. Raises WrongGates if that is not proved."""
+        """The gates of this term's operation are right. Raises WrongGates or NotProved."""
         if term.get_id() in self._seen:
             return
         if (key := _key(term)) not in self.proved:
@@ -45,14 +49,20 @@ class Operations:
 
 
 def prove(term: z3.ExprRef) -> None:
-    """Ask both solvers for operands for which gates and operation differ. Raises WrongGates."""
+    """No operands are found by either solver for which gates and operation differ.
+
+    Raises WrongGates or NotProved.
+    """
     question = difference(term)
     answers = (
         str(ask([question], RLIMIT).status),
         bitwuzla_answers(smt2([question]), LIMIT),
     )
+    what = f"gates of {term.decl().name()} for {width(term)} bits: z3 and bitwuzla say {answers}"
+    if SAT in answers:
+        raise WrongGates(what)
     if answers != (UNSAT, UNSAT):
-        raise WrongGates(f"{term.decl().name()} on {width(term)} bits: {', '.join(answers)}")
+        raise NotProved(what)
 
 
 def difference(term: z3.ExprRef) -> z3.BoolRef:

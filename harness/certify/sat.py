@@ -15,7 +15,7 @@ from trampoline.errors import UserError
 
 LIMIT = 120  # seconds for one set of clauses; the hardest in use needs a twentieth
 SATISFIABLE, UNSATISFIABLE = 10, 20  # exit codes, as in SAT competitions
-OPTIONS = ("-q", "-n", "--no-binary", "--plain", "--stabilize=0")
+OPTIONS = ("-q", "-n", "--no-binary", "--plain", "--stabilize=0", "--bumpreason=0")
 """Quiet, without a model, the proof as text; what makes it short: no preprocessing, one mode."""
 
 
@@ -50,8 +50,8 @@ class Cadical:
             if ended.returncode == SATISFIABLE:
                 raise Satisfiable
             if ended.returncode != UNSATISFIABLE:
-                said = (ended.stderr or ended.stdout).strip()
-                raise GaveUp(said or f"{self.name} gave up within {limit} s")
+                said = ended.stderr.strip()
+                raise GaveUp(f"{self.name} gave up within {limit} s{said and f': {said}'}")
             lines = proof.read_text().splitlines()
         return [tuple(map(int, line.split()[:-1])) for line in lines if not line.startswith("d")]
 
