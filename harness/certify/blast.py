@@ -52,10 +52,16 @@ class Blaster:
         if z3.is_bv_value(term):
             return constant(term.as_long(), term.size())
         if term.decl().kind() == z3.Z3_OP_UNINTERPRETED and term.num_args() == 0:
-            name, size = term.decl().name(), width(term)
-            return self.inputs.setdefault(name, tuple(self.circuit.input() for _ in range(size)))
+            return self._symbol(term)
         self.operations.append(term)
         return apply(self.circuit, term, [self._bits[part.get_id()] for part in term.children()])
+
+    def _symbol(self, term: z3.ExprRef) -> Bits:
+        name = term.decl().name()
+        if name in self.inputs:  # by another term: for z3 that is another symbol
+            raise NoRule(f"two symbols of different sorts are called {name}")
+        self.inputs[name] = tuple(self.circuit.input() for _ in range(width(term)))
+        return self.inputs[name]
 
 
 def width(term: z3.ExprRef) -> int:

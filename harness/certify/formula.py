@@ -80,10 +80,11 @@ def _chosen(
     }
     for clause in definitions:  # in their order each has at most one literal that is open
         left = [literal for literal in clause if value.get(abs(literal)) is not (literal < 0)]
-        if not left:
-            raise NotTheConditions(f"a definition does not hold: {clause}")
         if len(left) == 1:
             value[abs(left[0])] = left[0] > 0
+    for clause in definitions:
+        if not any(value.get(abs(literal)) is (literal > 0) for literal in clause):
+            raise NotTheConditions(f"a definition does not hold: {clause}")
     return value
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from trampoline.errors import UserError
+
 BOOKS = "acl2-*/books/projects/sat/lrat"
 LIMIT = 1800.0  # seconds for all proofs that are checked at once
 
@@ -43,15 +45,27 @@ class Acl2:
         version = self.books.parents[3].name.removeprefix("acl2-")
         return f"LRAT checker verified in ACL2 {version}"
 
-    def accepted(self, proofs: Mapping[str, tuple[str, str]]) -> dict[str, bool]:
+    def accepted(
+        self, proofs: Mapping[str, tuple[str, str]], limit: float = LIMIT
+    ) -> dict[str, bool]:
         """Which proofs are accepted, by name: each is DIMACS and LRAT, as text. What ACL2 says
         nothing of is not."""
         names = list(proofs)
         script = [_START.format(books=self.books)]
         script += [_question(number, *proofs[name]) for number, name in enumerate(names)]
-        ended = subprocess.run(
-            [self.program], input="\n".join(script), capture_output=True, text=True, timeout=LIMIT
-        )
+        try:
+            ended = subprocess.run(
+                [self.program],
+                input="\n".join(script),
+                capture_output=True,
+                text=True,
+                timeout=limit,
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"{self.name} did not check {len(names)} proofs within {limit:.0f} s; run again "
+                "when the machine has less to do."
+            ) from None
         said = re.findall(r"^VERDICT ([0-9]+) (T|NIL)$", ended.stdout, re.MULTILINE)
         answers = {names[int(number)]: answer == "T" for number, answer in said}
         return {name: answers.get(name, False) for name in names}

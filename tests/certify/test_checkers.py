@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,15 @@ _READABLE = {
     name: damage for name, damage in DAMAGE.items() if name not in ("half a line", "words")
 }
 """What can be written as lists for it."""
+
+
+def test_a_verified_checker_whose_time_is_over_accepts_nothing(lines: Lines) -> None:
+    slow = Acl2(shutil.which("cat") or "cat", Path("/usr/share/acl2-8.5/books/projects/sat/lrat"))
+    assert slow.accepted({"one": (FORMULA, _text(lines))}) == {"one": False}  # it says no word
+    with pytest.raises(
+        UserError, match=r"^LRAT checker verified in ACL2 8.5 did not check 1 proof"
+    ):
+        slow.accepted({"one": (FORMULA, _text(lines))}, limit=0.0)
 
 
 def test_a_verified_checker_that_is_not_there_is_not_asked(tmp_path: Path) -> None:

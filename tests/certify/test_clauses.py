@@ -81,6 +81,12 @@ def test_gates_that_compute_something_else_are_noticed(
         prove(term)
 
 
+def test_two_symbols_of_one_name_are_not_taken_for_one() -> None:
+    """Else x = 0 for one and x = 1 for the other would be a contradiction, which it is not."""
+    with pytest.raises(blast.NoRule, match="different sorts are called flag"):
+        Formula([FLAG, z3.BitVec("flag", 1) == 0])
+
+
 def test_an_operation_without_a_rule_is_refused() -> None:
     with pytest.raises(blast.NoRule, match="bvudiv"):
         Formula([z3.UDiv(A, B) == 1])
@@ -169,9 +175,10 @@ def test_clauses_of_other_conditions_are_noticed(others: tuple[z3.BoolRef, ...])
         lambda lines: [*lines[:20], *lines[21:]],
         lambda lines: [*lines[:20], f"-{lines[20]}".replace("--", ""), *lines[21:]],
         lambda lines: [*lines[:20], "-1 0", *lines[20:]],
+        lambda lines: [*lines[:20], "2 3 0", *lines[20:]],
     ],
     ids=["a demand lost", "a demand negated", "a clause more", "a definition lost",
-         "a definition changed", "a contradiction"],
+         "a definition changed", "a contradiction", "a demand among the definitions"],
 )  # fmt: skip
 def test_damaged_clauses_are_noticed(damage: Callable[[list[str]], list[str]]) -> None:
     lines = Formula(without_arrays(CONDITIONS).conditions).text.splitlines()
