@@ -158,8 +158,12 @@ class Run:
                 self._print(f"  {one.verdict}: {one.name}: {one.reason}")
 
     def _print(self, text: str) -> None:
-        start = "\r\x1b[K" if self._console.is_terminal else ""
-        print(f"{start}{text}", file=self._console.file, flush=True)
+        print(f"{_start(self._console)}{text}", file=self._console.file, flush=True)
+
+
+def _start(console: Console) -> str:
+    """What clears a line of progress."""
+    return "\r\x1b[K" if console.is_terminal else ""
 
 
 def collected(subject: Subject, claim: str) -> tuple[Obligation, ...]:
@@ -202,10 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = Run(Folder(options.out), console)
         found = [one for contract in contracts for one in run.trampoline(contract)]
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"{_start(console)}{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted: run it again to go on.", file=sys.stderr)
+        print(f"{_start(console)}Interrupted: run it again to go on.", file=sys.stderr)
         return 130
     total = sum(len(one.obligations) for one in found)
     certified = sum(one.certified for one in found)

@@ -13,6 +13,7 @@ from harness.certify.certify import Verdict
 from harness.certify.record import ClaimCertificate, file_name
 from harness.certify.sat import Cadical
 from harness.certify.verified import Acl2
+from harness.x86 import execute as execution
 from proofs import certify
 from proofs.certify import SHIPPED, main, shipped
 from tests.proofs.variants import TINY
@@ -93,6 +94,27 @@ def test_a_kept_proof_that_cannot_be_read_is_said_in_one_sentence(
     damaged.write_bytes(damaged.read_bytes()[:-9])
     assert main([LEGOOS, "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith(f"{damaged}: cannot be read")
+
+
+def test_a_run_that_lost_a_path_is_not_certified(
+    only: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(execution, "MAX_PATHS", 0)
+    assert main([str(TINY / "contract.toml"), "--out", str(tmp_path / "out")]) == 1
+    assert "what the machine leaves out no certificate covers" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    only: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Cadical, dimacs: str, limit: int = 0) -> list[tuple[int, ...]]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Cadical, "proof", interrupted)
+    assert main([LEGOOS, "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "Interrupted: run it again to go on.\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_solver_ends_it_before_it_begins(
