@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import z3
 
 from harness.certify import lrat
+from harness.certify.certify import written
 from harness.certify.elaborate import NotAProof, elaborate
 from harness.certify.lrat import Rejected
 from harness.certify.sat import Cadical, GaveUp, Satisfiable
@@ -120,6 +124,30 @@ def test_no_reasons_are_found_for_a_step_that_does_not_follow() -> None:
         elaborate(PIGEONS, [(1,), (-1,)])
     with pytest.raises(NotAProof, match="does not end"):
         elaborate(PIGEONS, [])
+
+
+def test_of_random_clauses_those_without_a_proof_are_just_those_that_can_be_met() -> None:
+    draw, found = random.Random(1), Counter[str]()
+    for _ in range(40):
+        clauses = [
+            tuple(draw.choice((-1, 1)) * v for v in draw.sample(range(1, 13), draw.randint(2, 3)))
+            for _ in range(draw.randint(20, 50))
+        ]
+        text = dimacs(clauses)
+        solver = z3.Solver()
+        names = [z3.Bool(str(variable)) for variable in range(13)]
+        for clause in clauses:
+            solver.add(z3.Or(*(names[x] if x > 0 else z3.Not(names[-x]) for x in clause)))
+        met = solver.check() == z3.sat
+        found[str(met)] += 1
+        try:
+            steps = Cadical().proof(text)
+        except Satisfiable:
+            assert met
+            continue
+        assert not met
+        lrat.check(text, written(elaborate(clauses, steps)))
+    assert min(found["True"], found["False"]) > 5
 
 
 def test_clauses_that_can_be_met_have_no_proof() -> None:
