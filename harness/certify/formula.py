@@ -38,7 +38,7 @@ class Formula:
         found += ((literal,) for literal in literals)
         lines = [f"p cnf {circuit.size} {len(found)}"]
         lines += [
-            f"{SYMBOL} {name} {' '.join(map(str, bits))}" for name, bits in blaster.inputs.items()
+            f"{SYMBOL} {' '.join(map(str, bits))} = {name}" for name, bits in blaster.inputs.items()
         ]
         lines += [f"{CONDITION} {literal}" for literal in literals]
         lines += [f"{' '.join(map(str, clause))} 0" for clause in found]
@@ -95,8 +95,8 @@ def _read(text: str) -> tuple[dict[str, Clause], list[int], list[Clause]]:
     found: list[Clause] = []
     for line in text.splitlines()[1:]:
         if line.startswith(SYMBOL):
-            name, *bits = line.removeprefix(SYMBOL).split()
-            symbols[name] = tuple(map(int, bits))
+            bits, _, name = line.removeprefix(SYMBOL).partition(" = ")
+            symbols[name] = tuple(map(int, bits.split()))
         elif line.startswith(CONDITION):
             literals.append(int(line.removeprefix(CONDITION)))
         else:

@@ -28,7 +28,10 @@ SMALL = Obligation("small", (z3.ULT(X, 8), Y == X + 1), {"sum": z3.ULT(X + Y, 16
 HELD = z3.Select(ENTRY_MEMORY, z3.ZeroExt(32, X)), z3.Select(ENTRY_MEMORY, z3.ZeroExt(32, Y))
 SAME = Obligation("the same byte", (X - Y == 0,), {"equal": HELD[0] == HELD[1]})
 HOLES = 10
-SITS = [[z3.Bool(f"{pigeon}_in_{hole}") for hole in range(HOLES)] for pigeon in range(HOLES + 1)]
+SITS = [
+    [z3.Bool(f"pigeon {pigeon} in (hole) {hole}") for hole in range(HOLES)]
+    for pigeon in range(HOLES + 1)
+]
 PIGEONS = Obligation(
     "pigeons",
     tuple(z3.Or(*holes) for holes in SITS),
