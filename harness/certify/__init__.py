@@ -5,7 +5,7 @@
     (z3 terms)    reads                        formula    sat, elaborate    lrat, verified
 
 What is certified: these clauses (DIMACS) contradict each other. The proof (LRAT) is checked step by
-step by `lrat`, some sixty lines that share nothing with any solver, and by a checker that is proved
+step by `lrat`, some eighty lines that share nothing with any solver, and by a checker that is proved
 correct in ACL2 where that is installed. z3, CaDiCaL and `elaborate` need not be believed.
 
 What is checked on the way from obligation to clauses, so that these say no more than it does:
