@@ -4,9 +4,10 @@
     obligation -> conditions without arrays -> clauses -> proof -> checked
     (z3 terms)    reads                        formula    sat, elaborate    lrat, verified
 
-What is certified: these clauses (DIMACS) contradict each other. The proof (LRAT) is checked step by
-step by `lrat`, some eighty lines that share nothing with any solver, and by a checker that is proved
-correct in ACL2 where that is installed. z3, CaDiCaL and `elaborate` need not be believed.
+What is certified: these clauses (DIMACS) contradict each other. Each step of the proof (LRAT) is
+checked by `lrat`, some eighty lines that share nothing with any solver, and by a checker that is
+proved correct in ACL2 where that is installed (`verified`; its proof is not run here). z3, CaDiCaL
+and `elaborate` need not be believed.
 
 What is checked on the way from obligation to clauses, so that these say no more than it does:
 - reads of memory become free bytes: putting them back gives the very same terms (`reads`);
