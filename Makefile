@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prove test nightly lint bench lock clean
+.PHONY: help setup prove certify test nightly lint bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s  %s\n", $$1, $$2 }' Makefile
@@ -16,11 +16,16 @@ setup: ## install what is missing (the other commands do this first)
 prove: setup ## prove the shipped trampolines with two solvers, replay, find safe sets, report
 	@$(PYTHON) -m pytest proofs/ -q -n auto --safe-sets --second-solver $(ARGS)
 
+certify: ## prove hand-off, identity map and frame with proofs that a verified checker accepts
+	@.ci/setup certify
+	@$(PYTHON) -m proofs.certify $(ARGS)
+
 test: lint ## lint, run the tests, and prove the shipped trampolines with two solvers
 	@$(PYTHON) -m pytest tests/ -n auto --dist loadfile $(ARGS)
 	@$(PYTHON) -m pytest proofs/ -q -n auto --second-solver
 
-nightly: setup ## everything at full depth, resumable: proofs, and the checks on the suite itself
+nightly: ## everything at full depth, resumable: proofs, and the checks on the suite itself
+	@.ci/setup certify
 	@$(PYTHON) -m proofs.nightly $(ARGS)
 
 lint: setup ## check style and types
