@@ -26,11 +26,14 @@ from harness.certify.certify import Certificate, Certifier, Proof, Verdict
 from harness.certify.record import ClaimCertificate, file_name, recorded
 from harness.certify.sat import Cadical
 from harness.certify.verified import Acl2
+from harness.guard import GuardRecord
 from harness.solve.obligation import Obligation
 from harness.x86.execute import execute
 from proofs import test_frame, test_hand_off, test_identity_map
 from proofs.subject import Subject
 from reports.files import OUT, write_atomically
+from reports.fingerprint import fingerprint
+from reports.guards import write_guard
 from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
 from trampoline.image import load_image
@@ -213,10 +216,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     total = sum(len(one.obligations) for one in found)
     certified = sum(one.certified for one in found)
-    failed = sum(len(one.failed) for one in found)
     print(f"{certified} of {total} obligations certified; {', '.join(run.tools)}")
     print(f"certificates: {options.out}")
-    return 1 if failed else 0
+    guard = guard_of(found, run.tools)
+    try:
+        if not options.contracts:
+            write_guard(guard, options.out.parent)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return int(bool(guard.problems))
+
+
+def guard_of(found: Sequence[ClaimCertificate], tools: Sequence[str]) -> GuardRecord:
+    """What the certificates show, for the trust page."""
+    claims = [(f"{one.trampoline}, {one.claim}", one) for one in found]
+    proofs = {
+        proof.file: proof for one in found for each in one.obligations for proof in each.proofs
+    }
+    twice = sum(len(proof.checkers) > 1 for proof in proofs.values())
+    return GuardRecord(
+        name="certificates",
+        shows="Hand-off, identity maps and frame have proof objects that a small checker accepts, "
+        "and one that is proved correct in ACL2.",
+        command="python -m proofs.certify",
+        fingerprint=fingerprint(),
+        complete=bool(proofs) and twice == len(proofs),
+        figures={
+            "obligations": f"{sum(len(one.obligations) for one in found):,}",
+            "certified": f"{sum(one.certified for one in found):,}",
+            "proofs": f"{len(proofs):,}",
+            "accepted by the verified checker": f"{twice:,}",
+            "steps": f"{sum(proof.steps for proof in proofs.values()):,}",
+        },
+        problems=tuple(
+            f"{name}, {one.name}: {one.reason}" for name, claim in claims for one in claim.failed
+        ),
+        open=(
+            *(
+                f"{name}, {one.name}: not certified: {one.reason}"
+                for name, claim in claims
+                for one in claim.obligations
+                if one.verdict is Verdict.NOT_CERTIFIED
+            ),
+            f"with {', '.join(tools)}",
+        ),
+        seconds=round(sum(one.seconds for one in found), 1),
+    )
 
 
 if __name__ == "__main__":

@@ -52,8 +52,12 @@ PROVE = ("proofs/", "-q", "-n", "auto", "--safe-sets", "--second-solver")
 STAGES = (
     Stage("proofs", "pytest", PROVE),
     Stage("needed", "proofs.needed"),
-    Stage("mutants", "proofs.mutants"),
+    Stage("single instructions", "harness.lockstep", ("--single",)),
+    Stage("beside unicorn", "harness.lockstep"),
+    Stage("beside QEMU", "harness.lockstep", ("--qemu",)),
+    Stage("certificates", "proofs.certify"),
     Stage("steady", "proofs.steady"),
+    Stage("mutants", "proofs.mutants"),
 )
 
 

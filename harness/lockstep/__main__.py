@@ -10,7 +10,6 @@ interrupted goes on where it stopped; it starts anew when anything of the projec
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -20,27 +19,18 @@ from typing import NoReturn, TypeVar
 from pydantic import ValidationError
 from rich.console import Console
 
-from harness.lockstep.record import MismatchRecord, SingleRecord, WholeRecord
-from harness.lockstep.singles import MODES, compare_mode, not_compared, of_trampolines
+from harness.guard import GuardRecord
+from harness.lockstep.guards import INPUTS, STATES, of_single, of_whole
+from harness.lockstep.record import SingleRecord, WholeRecord
+from harness.lockstep.singles import MODES, compare_mode, of_trampolines
 from harness.lockstep.whole import QEMU, UNICORN, step_through
 from reports.files import OUT, write_atomically
+from reports.fingerprint import ROOT, fingerprint
+from reports.guards import write_guard
 from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("harness", "models", "trampoline")
 Record = TypeVar("Record", WholeRecord, SingleRecord)
-
-
-def fingerprint(contracts: Sequence[Path]) -> str:
-    """Changes when any file does that a comparison depends on."""
-    digest = hashlib.sha256()
-    folders = [*(ROOT / part for part in PARTS), *(path.resolve().parent for path in contracts)]
-    files = {path for folder in folders for path in folder.rglob("*")}
-    for path in sorted((*files, ROOT / "requirements.lock")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(str(path).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def kept(path: Path, kind: type[Record], mark: str, asked: int) -> Record | None:
@@ -53,9 +43,9 @@ def kept(path: Path, kind: type[Record], mark: str, asked: int) -> Record | None
     return record if same else None
 
 
-def whole(options: Namespace, console: Console) -> bool:
-    """Step through trampolines. Whether all agree."""
-    mark, good = fingerprint(options.contracts), True
+def whole(options: Namespace, console: Console) -> GuardRecord:
+    """Step through trampolines."""
+    mark, records = fingerprint(contracts=options.contracts), list[WholeRecord]()
     beside = QEMU if options.qemu else UNICORN
     for contract in map(load_contract, options.contracts):
         path = options.out / f"{contract.name}{'-qemu' if options.qemu else ''}.json"
@@ -72,13 +62,13 @@ def whole(options: Namespace, console: Console) -> bool:
             f"{int(record.mismatch is not None)} mismatches ({record.seconds:.0f} s)",
             soft_wrap=True,
         )
-        good = _told(console, record.trampoline, record.beside, record.mismatch) and good
-    return good
+        records.append(record)
+    return of_whole(records, fingerprint())
 
 
-def single(options: Namespace, console: Console) -> bool:
-    """Compare single instructions. Whether all agree, and something was compared of each form."""
-    mark, good = fingerprint(options.contracts), True
+def single(options: Namespace, console: Console) -> GuardRecord:
+    """Compare single instructions."""
+    mark, records = fingerprint(contracts=options.contracts), list[SingleRecord]()
     contracts: list[Contract] = [load_contract(path) for path in options.contracts]
     shipped = None
     for mode in MODES:
@@ -105,52 +95,41 @@ def single(options: Namespace, console: Console) -> bool:
             f"{int(record.mismatch is not None)} mismatches ({record.seconds:.0f} s)",
             soft_wrap=True,
         )
-        good = _told(console, "single instruction", record.beside, record.mismatch) and good
-        if record.mismatch is None and (empty := not_compared(forms)):
-            _complain(console, f"{mode.value}: nothing was compared of {', '.join(empty)}")
-            good = False
-    return good
+        records.append(record)
+    return of_single(records, fingerprint())
 
 
 def _saying(update: Callable[[str], None], name: str) -> Callable[[str], None]:
     return lambda text: update(f"{name}: {text}")
 
 
-def _told(console: Console, name: str, beside: str, found: MismatchRecord | None) -> bool:
-    """Whether there is no mismatch; one line if there is one. `beside`: the CPU's name, version."""
-    if found is None:
-        return True
-    values = ", ".join(f"{name} = {value}" for name, value in found.values.items())
-    source = f" ({found.source})" if found.source else ""
-    _complain(
-        console,
-        f"{name}: {found.where}: `{found.instruction}`{source}: {found.what}: the {found.by} says "
-        f"{found.predicted}, {beside.split()[0]}'s CPU {found.observed}; with {values}",
-    )
-    return False
-
-
-def _complain(console: Console, text: str) -> None:
-    console.print(text, style="bold red", soft_wrap=True, markup=False)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if all that was compared agrees; 1 if not, or with one sentence."""
     parser = ArgumentParser(prog="python -m harness.lockstep", description=__doc__.split("\n")[0])
     parser.add_argument("contracts", nargs="*", type=Path, metavar="PATH/contract.toml")
-    parser.add_argument("--inputs", type=_positive, default=100, help="for each entry; default 100")
+    parser.add_argument(
+        "--inputs", type=_positive, default=INPUTS, help="for each entry; default 100"
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--qemu", action="store_true", help="beside QEMU's CPU, not unicorn's")
     kind.add_argument("--single", action="store_true", help="single instructions instead")
-    parser.add_argument("--states", type=_positive, default=1000, help="of each; default 1000")
+    parser.add_argument(
+        "--states", type=_positive, default=STATES, help="of each; default %(default)s"
+    )
     parser.add_argument(
         "--out", type=Path, default=OUT / "lockstep", help="default: reports/out/lockstep"
     )
     options = parser.parse_args(arguments)
-    options.contracts = options.contracts or sorted((ROOT / "trampoline").glob("*/contract.toml"))
+    shipped = sorted((ROOT / "trampoline").glob("*/contract.toml"))
+    options.contracts = options.contracts or shipped
     console = Console(highlight=False)
     try:
-        return 0 if (single if options.single else whole)(options, console) else 1
+        guard = (single if options.single else whole)(options, console)
+        if options.contracts == shipped:
+            write_guard(guard, options.out.parent)
+        for problem in guard.problems:
+            console.print(problem, style="bold red", soft_wrap=True, markup=False)
+        return int(bool(guard.problems))
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
