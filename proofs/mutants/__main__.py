@@ -31,7 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from harness.guard import GuardRecord
 from harness.replay.coverage import not_reached
 from proofs.mutants import trial, workers
-from proofs.mutants.judge import NONE, named
+from proofs.mutants.judge import NONE, asked_of
 from proofs.mutants.kinds import Change
 from proofs.mutants.record import Campaign, Mutant, known
 from proofs.mutants.survivors import EXPLAINED, explained, survivors_of, unused
@@ -46,6 +46,8 @@ EVERY = 5.0
 """Seconds between two times that the file is written."""
 NAMES = ("REFUTED", "NOT PROVED", EQUIVALENT, NOT_BUILT, EXPLAINED, SURVIVED, UNDECIDED)
 """What may come of a mutant. NOT PROVED: the machine refuses it, or the solver gives up."""
+SAID = (EXPLAINED, NOT_BUILT)
+"""Each of these is named, with the reason."""
 ALONE_TRIES = 8
 """So many mutants that a claim kills are tried for one that no other claim kills."""
 
@@ -65,7 +67,7 @@ def campaign_of(client: Client, path: Path, options: Namespace, console: Console
         trampoline=subject.contract.name,
         fingerprint=fingerprint(contracts=[path]),
         possible=len(subject.changes),
-        claims=tuple(map(named, subject.claims)),
+        claims=asked_of(subject.contract),
         not_reached=not_reached(subject.image, subject.run.covered),
     )
     campaign = known(out, fresh)
@@ -106,7 +108,7 @@ def _alone(campaign: Campaign, wanted: Sequence[Change]) -> Todo:
     """For each claim that is not known to kill one alone: one that it kills, for all others."""
     changes = {change.name: change for change in wanted}
     todo: Todo = []
-    for claim in (*campaign.claims, trial.AT_ONCE):
+    for claim in campaign.claims:
         mine = [one for one in campaign.mutants if one.claim == claim and one.name in changes]
         asked = sum(one.alone is not None for one in mine)
         if asked == ALONE_TRIES or any(one.alone for one in mine):
@@ -199,8 +201,8 @@ def print_campaigns(campaigns: Sequence[Campaign], console: Console) -> None:
             )
 
 
-def guard_of(campaigns: Sequence[Campaign], seconds: float) -> GuardRecord:
-    """What the campaigns show, for the trust page."""
+def guard_of(campaigns: Sequence[Campaign], mark: str, seconds: float) -> GuardRecord:
+    """What the campaigns show, for the trust page. `mark`: the fingerprint they began with."""
     mutants = [(campaign.trampoline, one) for campaign in campaigns for one in campaign.mutants]
     counts = Counter(_name_of(one) for _, one in mutants)
     possible = sum(campaign.possible for campaign in campaigns)
@@ -209,7 +211,7 @@ def guard_of(campaigns: Sequence[Campaign], seconds: float) -> GuardRecord:
         name="mutants",
         shows="A claim can fail: it is not PROVED of an image in which one thing is wrong.",
         command="python -m proofs.mutants",
-        fingerprint=fingerprint(),
+        fingerprint=mark,
         complete=len(mutants) == possible and not useless,
         figures={
             f"of {possible:,} mutants tried": f"{len(mutants):,}",
@@ -220,7 +222,7 @@ def guard_of(campaigns: Sequence[Campaign], seconds: float) -> GuardRecord:
         ),
         open=(
             *of_claims(campaigns),
-            *(f"{name}: {_line(one)}" for name, one in mutants if one.verdict == EXPLAINED),
+            *(f"{name}: {_line(one)}" for name, one in mutants if one.verdict in SAID),
         ),
         seconds=round(seconds, 1),
     )
@@ -276,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaigns; 0 if every mutant tried is killed or equivalent, 1 otherwise."""
     options = _options(arguments)
     console = Console()
-    began = time.monotonic()
+    began, mark = time.monotonic(), fingerprint()
     shipped = [
         path
         for path in sorted((ROOT / "trampoline").glob("*/contract.toml"))
@@ -288,7 +290,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = [campaign_of(client, path, options, console) for path in contracts]
         campaigns = list(map(with_reasons, contracts, found))
         if contracts == shipped:
-            write_guard(guard_of(campaigns, time.monotonic() - began), options.out.parent)
+            guard = guard_of(campaigns, mark, time.monotonic() - began)
+            write_guard(guard, options.out.parent)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

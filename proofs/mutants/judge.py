@@ -76,6 +76,12 @@ def named(claim: Callable[..., None]) -> str:
     return claim.__name__.removeprefix("test_")
 
 
+def asked_of(contract: Contract) -> tuple[str, ...]:
+    """The names of all claims that a mutant is tried by."""
+    at_once = {named(test_one_at_a_time)} & _to_be_proved(contract)
+    return (*map(named, proved_of(contract)), *at_once)
+
+
 def proved_of(contract: Contract) -> tuple[Claim, ...]:
     """The claims made of obligations that are to be PROVED of the trampoline as it is."""
     return tuple(claim for claim in CHEAPEST_FIRST if named(claim) in _to_be_proved(contract))

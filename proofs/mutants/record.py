@@ -87,7 +87,7 @@ def known(path: Path, fresh: Campaign) -> Campaign:
         ) from None
     except ValidationError:
         return fresh  # of another version of the project
-    if stored.fingerprint != fresh.fingerprint:
+    if (stored.fingerprint, stored.trampoline) != (fresh.fingerprint, fresh.trampoline):
         return fresh
     decided = tuple(one for one in stored.mutants if one.verdict != UNDECIDED)
     return fresh.model_copy(update={"mutants": decided})

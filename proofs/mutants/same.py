@@ -24,9 +24,10 @@ RLIMIT = 2_000_000
 """For one question whether two values are equal: if z3 does not find it soon, they count as
 different."""
 QUADWORD = 8
-"""Bytes: no more are stored by an instruction but by a string instruction."""
+"""Bytes: no more are stored at once but by a string instruction that copies."""
 COPIED = "bytes that are copied"
-"""By a loop, of the image: those of the copy that are executed or read show in what comes of it."""
+"""By one string instruction, of the image: those of the copy that are executed or read show in what
+comes of it. (A loop that stores fills a table, of which each bit counts.)"""
 LEFT_OPEN = {
     COPIED,
     *"rax rbx rcx rdx rdi rbp r8 r9 r10 r11 r12 r13 r14 r15".split(),
@@ -70,7 +71,9 @@ def _left_open(run: Run) -> dict[str, list[z3.BitVecRef]]:
     """The run's symbols for such values by why they are open, in the order in which they came."""
     found: dict[str, z3.BitVecRef] = {}
     for end in run.ends:
-        for term in _terms((end.path, tuple(_writing(end)), _seen_by_kernel(end))):
+        # Of a word that others write it matters which read of it has found what: all reads count.
+        shared = tuple(access.seen for access in end.accesses)
+        for term in _terms((end.path, tuple(_writing(end)), _seen_by_kernel(end), shared)):
             found |= variables(term)
     numbered: dict[str, list[tuple[int, z3.BitVecRef]]] = {}
     for name, symbol in found.items():
@@ -155,8 +158,8 @@ def _writes(one: PathEnd, other: PathEnd, known: tuple[z3.BoolRef, ...]) -> Iter
             yield f"a write: {second.kind} of {second.size} bytes"
         elif not _equal(known, first.value, second.value):
             where = "on the stack" if second.stack else "elsewhere"
-            several = second.count > 1 or second.size > QUADWORD
-            yield COPIED if several else f"a value written {where}"
+            copied = second.count == 1 and second.size > QUADWORD
+            yield COPIED if copied else f"a value written {where}"
 
 
 def _writing(end: PathEnd) -> list[Access]:

@@ -82,9 +82,7 @@ def _on_worker(path: str, task: Task, limit: float, mark: str) -> Outcome:
     """On a worker, whose copy of the project must be the same as where the campaign was begun."""
     worker: Any = get_worker()
     place = ROOT / path
-    if getattr(worker, "same_files", "") != mark:
-        worker.same_files = fingerprint(contracts=[place])
-    if worker.same_files != mark:
+    if fingerprint(contracts=[place]) != mark:  # each time: they may change while it goes on
         raise UserError(
             f"The worker at {worker.address} has other files of the project below {ROOT} than the "
             "campaign began with; let nobody change them, and give all workers the same checkout."

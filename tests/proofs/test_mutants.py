@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import z3
 from distributed import Client
 
 from harness.x86.execute import execute
+from harness.x86.run import Run
 from proofs.mutants import workers
-from proofs.mutants.__main__ import main, of_claims
+from proofs.mutants.__main__ import guard_of, main, of_claims
 from proofs.mutants.kinds import Change
 from proofs.mutants.record import Campaign, Mutant, known
 from proofs.mutants.same import differences
@@ -27,7 +29,7 @@ from proofs.mutants.same import explained as left_open
 from proofs.mutants.survivors import explained, survivors_of, unused
 from proofs.mutants.trial import Outcome, Trial
 from reports.fingerprint import ROOT, SURVIVORS, fingerprint
-from tests.proofs.variants import TINY
+from tests.proofs.variants import TINY, variant
 from trampoline.errors import UserError
 
 TINY_CONTRACT = TINY / "contract.toml"
@@ -346,3 +348,81 @@ def test_reasons_do_not_begin_a_campaign_anew(tmp_path: Path) -> None:
     assert fingerprint(contracts=[contract]) == before
     (tmp_path / "other.toml").touch()
     assert fingerprint(contracts=[contract]) != before
+
+
+LEGOOS = ROOT / "trampoline" / "legoos"
+
+
+def test_a_read_that_comes_after_the_lock_is_free_is_noticed(tmp_path: Path) -> None:
+    """All that is written stays the same, and so does the CPU."""
+    read = {"no_long_mode:\n": "no_long_mode:\n\tmovl\tOFF(tr_idt), %ecx\n"}
+    trial = Trial(variant(tmp_path, LEGOOS, read))
+    swapped = [change for change in trial.changes if change.kind == "swapped"]
+    (late,) = [change for change in swapped if change.becomes.startswith("lock btr")]
+    assert trial.of(late).claim == "one_at_a_time"
+    assert trial.of(late, without="one_at_a_time").verdict == "EQUIVALENT"
+
+
+def test_a_trampoline_that_is_not_used_by_one_at_a_time_has_no_mutants(tmp_path: Path) -> None:
+    no_lock = {"1:\tlock btsl\t$LOCK_BIT, OFF(tr_lock)": "1:\tbtl\t$LOCK_BIT, OFF(tr_lock)"}
+    subject = Trial(variant(tmp_path, LEGOOS, no_lock))
+    subject.claims = ()
+    assert subject.original()[0] == "one_at_a_time"
+
+
+def test_an_instruction_with_a_colon_behind_it_is_written_twice(tmp_path: Path) -> None:
+    subject = Trial(LEGOOS / "contract.toml")
+    (halt,) = [c for c in subject.changes if (c.kind, c.was) == ("duplicated", "hlt")]
+    assert ": for good */" in (LEGOOS / "trampoline.S").read_text()
+    assert subject.of(halt).verdict != "NOT BUILT"
+
+
+def test_a_table_that_a_loop_fills_otherwise_is_no_copy(trial: Trial) -> None:
+    end = next(end for end in trial.run.ends if any(a.count > 1 for a in end.accesses))
+    other = tuple(
+        replace(one, value=one.value ^ 0x10) if one.count > 1 else one for one in end.accesses
+    )
+    ends = tuple(replace(one, accesses=other) if one is end else one for one in trial.run.ends)
+    found = differences(trial.run, replace(trial.run, ends=ends))
+    assert found and not left_open(found)
+
+
+def test_what_is_known_of_another_trampoline_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    a_campaign(mutants=(a_mutant("a", "REFUTED"),)).write(path)
+    other = a_campaign().model_copy(update={"trampoline": "u"})
+    assert known(path, other) == other
+
+
+def test_files_that_change_while_mutants_are_tried_end_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = fingerprint(contracts=[TINY_CONTRACT])
+    marks = iter([mark, mark, "of other files"])  # here, for the first task, for the second
+    monkeypatch.setattr(workers, "fingerprint", lambda **_: next(marks))
+    tried = workers.tried(client, TINY_CONTRACT, [("a", answers), ("b", answers)], limit=20)
+    with pytest.raises(UserError, match="let nobody change them"):
+        list(tried)
+
+
+def test_a_guard_is_of_the_files_that_the_campaign_began_with_and_names_what_was_not_built() -> (
+    None
+):
+    found = guard_of(
+        [a_campaign(mutants=(a_mutant("a", "NOT BUILT", reason="as says"),))], "m", 1.0
+    )
+    assert found.fingerprint == "m" and not found.complete
+    assert any(line.startswith("t: NOT BUILT: ") and "as says" in line for line in found.open)
+
+
+def test_which_read_of_a_shared_word_decides_makes_a_difference(trial: Trial) -> None:
+    end, seen = trial.run.ends[0], [z3.BitVec(f"status_seen_{n}", 32) for n in (1, 2)]
+    reads = tuple(replace(end.accesses[0], kind="load", seen=one, value=one) for one in seen)
+
+    def decides(which: z3.BitVecRef) -> Run:
+        path = (*end.path, which == 1)
+        first = replace(end, path=path, accesses=(*reads, *end.accesses))
+        return replace(trial.run, ends=(first, *trial.run.ends[1:]))
+
+    assert differences(decides(seen[1]), decides(seen[1])) == ()
+    assert differences(decides(seen[1]), decides(seen[0])) == ("which inputs take a path",)
