@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import sys
 import time
+import zlib
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ CLAIMS: dict[str, Callable[..., None]] = {
 }
 """By name; each is asked as pytest does, but what it would have proved is only collected."""
 OWN_CHECKER = "harness/certify/lrat.py"
+NOT_COVERED = (
+    "what the machine leaves out no certificate covers; see what pytest proofs/ says of it."
+)
 
 
 @dataclass(frozen=True)
@@ -62,23 +66,18 @@ class Folder:
             return gzip.decompress(path.read_bytes()).decode()
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             reason = f"{path}: cannot be read ({error}); delete it, then run again."
             raise UserError(reason) from None
 
     def keep(self, proof: Proof) -> None:
-        """Write clauses and proof, if they are not there."""
-        texts = {
-            self._of(proof.name, "cnf"): proof.dimacs,
-            self._of(proof.name, "lrat"): proof.lrat,
+        """Write clauses and proof, if just these are not there: a file may be damaged, or of other
+        clauses."""
+        packed = {
+            self._of(proof.name, end): gzip.compress(text.encode(), compresslevel=6, mtime=0)
+            for end, text in (("cnf", proof.dimacs), ("lrat", proof.lrat))
         }
-        write_atomically(
-            {
-                path: gzip.compress(text.encode(), compresslevel=6, mtime=0)
-                for path, text in texts.items()
-                if not path.exists()
-            }
-        )
+        write_atomically({path: data for path, data in packed.items() if not _holds(path, data)})
 
     def write(self, certificate: ClaimCertificate) -> None:
         """Write what is said of a claim."""
@@ -108,10 +107,7 @@ class Run:
         image = load_image(contract)
         subject = Subject(contract, image, execute(contract, image))
         if subject.left_out:
-            raise UserError(
-                f"{contract.name}: {subject.left_out[0]}: what the machine leaves out no "
-                "certificate covers; see what pytest proofs/ says of it."
-            )
+            raise UserError(f"{contract.name}: {subject.left_out[0]}: {NOT_COVERED}")
         return [self._claim(subject, name) for name in CLAIMS if name in contract.claims]
 
     def _claim(self, subject: Subject, name: str) -> ClaimCertificate:
@@ -164,6 +160,10 @@ class Run:
         print(f"{_start(self._console)}{text}", file=self._console.file, flush=True)
 
 
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == data
+
+
 def _start(console: Console) -> str:
     """What clears a line of progress."""
     return "\r\x1b[K" if console.is_terminal else ""
@@ -174,6 +174,8 @@ def collected(subject: Subject, claim: str) -> tuple[Obligation, ...]:
     found: list[Obligation] = []
 
     def prove(name: str, *obligations: Obligation, gaps: tuple[str, ...] = ()) -> None:
+        if gaps:
+            raise UserError(f"{subject.contract.name}: {name}: {gaps[0]}: {NOT_COVERED}")
         found.extend(obligations)
 
     CLAIMS[claim](subject, prove)
@@ -203,11 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where certificates and proofs are written (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    console = Console()
+    console, mark = Console(), fingerprint()
     try:
         contracts = [load_contract(path) for path in options.contracts] or shipped()
         run = Run(Folder(options.out), console)
         found = [one for contract in contracts for one in run.trampoline(contract)]
+        if not found:
+            raise UserError("None of these contracts has a claim of those that are certified.")
     except UserError as error:
         print(f"{_start(console)}{error}", file=sys.stderr)
         return 1
@@ -218,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     certified = sum(one.certified for one in found)
     print(f"{certified} of {total} obligations certified; {', '.join(run.tools)}")
     print(f"certificates: {options.out}")
-    guard = guard_of(found, run.tools)
+    guard = guard_of(found, run.tools, mark)
     try:
         if not options.contracts:
             write_guard(guard, options.out.parent)
@@ -228,8 +232,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(bool(guard.problems))
 
 
-def guard_of(found: Sequence[ClaimCertificate], tools: Sequence[str]) -> GuardRecord:
-    """What the certificates show, for the trust page."""
+def _whole(claim: ClaimCertificate) -> bool:
+    return 0 < claim.certified == len(claim.obligations)
+
+
+def guard_of(found: Sequence[ClaimCertificate], tools: Sequence[str], mark: str) -> GuardRecord:
+    """What the certificates show, for the trust page. `mark`: the fingerprint they began with."""
     claims = [(f"{one.trampoline}, {one.claim}", one) for one in found]
     proofs = {
         proof.file: proof for one in found for each in one.obligations for proof in each.proofs
@@ -240,8 +248,8 @@ def guard_of(found: Sequence[ClaimCertificate], tools: Sequence[str]) -> GuardRe
         shows="Hand-off, identity maps and frame have proof objects that a small checker accepts, "
         "and one that is proved correct in ACL2.",
         command="python -m proofs.certify",
-        fingerprint=fingerprint(),
-        complete=bool(proofs) and twice == len(proofs),
+        fingerprint=mark,
+        complete=bool(proofs) and twice == len(proofs) and all(map(_whole, found)),
         figures={
             "obligations": f"{sum(len(one.obligations) for one in found):,}",
             "certified": f"{sum(one.certified for one in found):,}",
@@ -249,8 +257,13 @@ def guard_of(found: Sequence[ClaimCertificate], tools: Sequence[str]) -> GuardRe
             "accepted by the verified checker": f"{twice:,}",
             "steps": f"{sum(proof.steps for proof in proofs.values()):,}",
         },
-        problems=tuple(
-            f"{name}, {one.name}: {one.reason}" for name, claim in claims for one in claim.failed
+        problems=(
+            *(
+                f"{name}, {one.name}: {one.reason}"
+                for name, claim in claims
+                for one in claim.failed
+            ),
+            *(f"{name}: it has no obligation" for name, claim in claims if not claim.obligations),
         ),
         open=(
             *(

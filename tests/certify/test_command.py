@@ -10,13 +10,18 @@ import pytest
 
 from harness.certify import lrat
 from harness.certify.certify import Verdict
-from harness.certify.record import ClaimCertificate, file_name
+from harness.certify.record import ClaimCertificate, ObligationRecord, ProofRecord, file_name
 from harness.certify.sat import Cadical
 from harness.certify.verified import Acl2
 from harness.x86 import execute as execution
 from proofs import certify
-from proofs.certify import SHIPPED, main, shipped
+from proofs.certify import SHIPPED, collected, guard_of, main, shipped
+from proofs.prove import Prove
+from proofs.subject import Subject
 from tests.proofs.variants import TINY
+from trampoline.contract import load_contract
+from trampoline.errors import UserError
+from trampoline.image import load_image
 
 LEGOOS = str(SHIPPED / "legoos" / "contract.toml")
 
@@ -91,9 +96,25 @@ def test_a_kept_proof_that_cannot_be_read_is_said_in_one_sentence(
 ) -> None:
     assert main([LEGOOS, "--out", str(tmp_path)]) == 0
     damaged = next((tmp_path / "proofs").glob("*.lrat.gz"))
-    damaged.write_bytes(damaged.read_bytes()[:-9])
-    assert main([LEGOOS, "--out", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith(f"{damaged}: cannot be read")
+    whole = damaged.read_bytes()
+    for data in (whole[:-9], whole[:10] + b"\xff" + whole[11:]):
+        damaged.write_bytes(data)
+        assert main([LEGOOS, "--out", str(tmp_path)]) == 1
+        assert capsys.readouterr().err.startswith(f"{damaged}: cannot be read")
+
+
+def test_kept_files_that_are_not_what_was_checked_are_written_again(
+    only: None, tmp_path: Path
+) -> None:
+    assert main([LEGOOS, "--out", str(tmp_path)]) == 0
+    first, second, *_ = sorted((tmp_path / "proofs").glob("*.cnf.gz"))
+    was = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    steps = first.with_name(first.name.replace(".cnf.", ".lrat."))
+    steps.write_bytes(gzip.compress(b""))
+    assert main([LEGOOS, "--out", str(tmp_path)]) == 0
+    assert first.read_bytes() == was
+    assert lrat.check(*(gzip.decompress(one.read_bytes()).decode() for one in (first, steps)))
 
 
 def test_a_run_that_lost_a_path_is_not_certified(
@@ -124,3 +145,51 @@ def test_a_missing_solver_ends_it_before_it_begins(
     assert main([LEGOOS, "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith("cadical was not found: install")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_claim_without_obligations_and_a_contract_without_claims_fail_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asks_nothing(subject: Subject, prove: Prove) -> None:
+        """Nothing."""
+        prove("hand_off")
+
+    monkeypatch.setattr(Acl2, "found", classmethod(lambda cls: None))
+    monkeypatch.setattr(certify, "CLAIMS", {"hand_off": asks_nothing})
+    assert main([str(TINY / "contract.toml"), "--out", str(tmp_path)]) == 1
+    monkeypatch.setattr(certify, "CLAIMS", {})
+    assert main([str(TINY / "contract.toml"), "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("None of these contracts has a claim")
+
+
+def test_what_another_run_of_a_claim_leaves_out_is_not_certified(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def looks_elsewhere(subject: Subject, prove: Prove) -> None:
+        """Something."""
+        prove("hand_off", gaps=("no such instruction",))
+
+    monkeypatch.setattr(certify, "CLAIMS", {"hand_off": looks_elsewhere})
+    contract = load_contract(TINY / "contract.toml")
+    image = load_image(contract)
+    subject = Subject(contract, image, execution.execute(contract, image))
+    with pytest.raises(UserError, match="no such instruction: what the machine leaves out"):
+        collected(subject, "hand_off")
+
+
+def test_a_run_is_complete_if_each_obligation_is_certified_by_both_checkers() -> None:
+    proof = ProofRecord(
+        question="q", file="f", variables=1, clauses=1, steps=1, checkers=("a", "b"), seconds=1.0
+    )
+    one, other = (
+        ObligationRecord(name=verdict, verdict=verdict, reason="", seconds=1.0, proofs=proofs)
+        for verdict, proofs in ((Verdict.CERTIFIED, (proof,)), (Verdict.NOT_CERTIFIED, ()))
+    )
+    whole = ClaimCertificate(
+        trampoline="t", claim="c", sentence="s", tools=(), obligations=(one,), seconds=1.0
+    )
+    assert guard_of([whole], (), "m").complete and guard_of([whole], (), "m").fingerprint == "m"
+    in_part = whole.model_copy(update={"obligations": (one, other)})
+    assert not guard_of([whole, in_part], (), "m").complete
+    nothing = whole.model_copy(update={"obligations": ()})
+    assert guard_of([whole, nothing], (), "m").problems == ("t, c: it has no obligation",)
