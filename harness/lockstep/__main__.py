@@ -14,7 +14,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -23,6 +23,7 @@ from harness.guard import GuardRecord
 from harness.lockstep.guards import INPUTS, STATES, of_single, of_whole
 from harness.lockstep.record import SingleRecord, WholeRecord
 from harness.lockstep.singles import MODES, compare_mode, of_trampolines
+from harness.lockstep.unicorn_cpu import NAME
 from harness.lockstep.whole import QEMU, UNICORN, step_through
 from reports.files import OUT, write_atomically
 from reports.fingerprint import ROOT, fingerprint
@@ -33,24 +34,36 @@ from trampoline.errors import UserError
 Record = TypeVar("Record", WholeRecord, SingleRecord)
 
 
-def kept(path: Path, kind: type[Record], mark: str, asked: int) -> Record | None:
+class Of(NamedTuple):
+    """What is compared: see `WholeRecord` and `SingleRecord`. `name`: of the trampoline or mode."""
+
+    name: str
+    beside: str
+    mark: str
+    asked: int
+
+
+def kept(path: Path, kind: type[Record], of: Of) -> Record | None:
     """What an earlier campaign has compared, if it is what is asked for and nothing differed."""
     try:
         record = kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
-    same = record.of == mark and record.asked == asked and record.mismatch is None
+    name = record.trampoline if isinstance(record, WholeRecord) else record.mode
+    same = Of(name, record.beside, record.of, record.asked) == of and record.mismatch is None
     return record if same else None
 
 
 def whole(options: Namespace, console: Console) -> GuardRecord:
     """Step through trampolines."""
+    whole_mark = fingerprint()
     mark, records = fingerprint(contracts=options.contracts), list[WholeRecord]()
     beside = QEMU if options.qemu else UNICORN
     for contract in map(load_contract, options.contracts):
         path = options.out / f"{contract.name}{'-qemu' if options.qemu else ''}.json"
-        record = kept(path, WholeRecord, mark, options.inputs)
-        if record is None or record.beside != beside.name():
+        asked = Of(contract.name, beside.name(), mark, options.inputs)
+        record = kept(path, WholeRecord, asked)
+        if record is None:
             with console.status(contract.name) as status:
                 say = _saying(status.update, contract.name)
                 record = step_through(contract, options.inputs, mark, say, beside)
@@ -63,17 +76,18 @@ def whole(options: Namespace, console: Console) -> GuardRecord:
             soft_wrap=True,
         )
         records.append(record)
-    return of_whole(records, fingerprint())
+    return of_whole(records, whole_mark)
 
 
 def single(options: Namespace, console: Console) -> GuardRecord:
     """Compare single instructions."""
+    whole_mark = fingerprint()
     mark, records = fingerprint(contracts=options.contracts), list[SingleRecord]()
     contracts: list[Contract] = [load_contract(path) for path in options.contracts]
     shipped = None
     for mode in MODES:
         path = options.out / f"single-{mode.name.lower()}.json"
-        record = kept(path, SingleRecord, mark, options.states)
+        record = kept(path, SingleRecord, Of(mode.value, NAME, mark, options.states))
         if record is None:
             with console.status(mode.value) as status:
                 say = _saying(status.update, mode.value)
@@ -96,7 +110,7 @@ def single(options: Namespace, console: Console) -> GuardRecord:
             soft_wrap=True,
         )
         records.append(record)
-    return of_single(records, fingerprint())
+    return of_single(records, whole_mark)
 
 
 def _saying(update: Callable[[str], None], name: str) -> Callable[[str], None]:

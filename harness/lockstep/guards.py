@@ -43,11 +43,20 @@ def of_whole(records: Sequence[WholeRecord], mark: str) -> GuardRecord:
         },
         problems=tuple(
             in_words(record.trampoline, beside, record.mismatch)
-            for record in records
             if record.mismatch is not None
+            else f"{record.trampoline}: less was compared than was asked for"
+            for record in records
+            if record.mismatch is not None or _too_little(record)
         ),
         seconds=round(sum(record.seconds for record in records), 1),
     )
+
+
+def _too_little(record: WholeRecord) -> bool:
+    """Not all inputs were stepped through, or nothing at all was compared of them."""
+    missing = any(count < record.asked for count in record.inputs.values())
+    compared = (record.inputs, record.ends, record.steps, record.registers)
+    return missing or not all(compared)
 
 
 def of_single(records: Sequence[SingleRecord], mark: str) -> GuardRecord:

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.guard import GuardRecord
 from harness.lockstep import __main__ as command
 from harness.lockstep import whole
+from harness.lockstep.__main__ import Of
 from harness.lockstep.compare import Agreement, Mismatch
+from harness.lockstep.guards import of_whole
 from harness.lockstep.record import FormRecord, SingleRecord, WholeRecord
 from models.modes import Mode
 
@@ -59,14 +63,50 @@ def test_what_differed_or_was_asked_otherwise_is_compared_again(tmp_path: Path) 
         trampoline="t", beside="unicorn", of="mark", asked=5, inputs={}, ends=0, steps=0,
         registers=0, writes=0, seconds=0,
     )  # fmt: skip
-    path = tmp_path / "t.json"
-    assert command.kept(path, WholeRecord, "mark", 5) is None
+    path, of = tmp_path / "t.json", Of("t", "unicorn", "mark", 5)
+    assert command.kept(path, WholeRecord, of) is None
     path.write_text(record.model_dump_json())
-    assert command.kept(path, WholeRecord, "mark", 5) == record
-    assert command.kept(path, WholeRecord, "other", 5) is None
-    assert command.kept(path, WholeRecord, "mark", 6) is None
+    assert command.kept(path, WholeRecord, of) == record
+    for change in ({"mark": "other"}, {"asked": 6}, {"name": "u"}, {"beside": "QEMU"}):
+        assert command.kept(path, WholeRecord, of._replace(**change)) is None
     path.write_text("{}")
-    assert command.kept(path, WholeRecord, "mark", 5) is None
+    assert command.kept(path, WholeRecord, of) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "problems"),
+    [
+        ({}, 0),
+        ({"inputs": {}}, 1),
+        ({"inputs": {"a": 5, "b": 4}}, 1),
+        ({"ends": 0}, 1),
+        ({"registers": 0}, 1),
+    ],
+)
+def test_less_than_was_asked_for_is_a_problem(fields: dict[str, Any], problems: int) -> None:
+    whole: dict[str, Any] = {
+        "trampoline": "t", "beside": "unicorn 2", "of": "mark", "asked": 5,
+        "inputs": {"a": 5, "b": 5}, "ends": 9, "steps": 9, "registers": 9, "writes": 0,
+        "seconds": 0,
+    }  # fmt: skip
+    found = of_whole([WholeRecord(**whole | fields)], "mark")
+    assert len(found.problems) == problems
+
+
+def test_a_guard_is_of_the_files_that_the_campaign_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = iter(["begin", "begin", "changed"])
+    monkeypatch.setattr(command, "fingerprint", lambda **_: next(marks))
+    guards: list[GuardRecord] = []
+
+    def keep(records: list[WholeRecord], mark: str) -> GuardRecord:
+        guards.append(of_whole(records, mark))
+        return guards[-1]
+
+    monkeypatch.setattr(command, "of_whole", keep)
+    assert run(tmp_path, "--inputs", "1") == 0
+    assert guards[0].fingerprint == "begin"
 
 
 def a_form(compared: int) -> FormRecord:
