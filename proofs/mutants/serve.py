@@ -3,8 +3,9 @@
 
     python -m proofs.mutants.serve PATH/contract.toml FILE_DESCRIPTOR
 
-Each answer is an outcome with the most memory that the process had so far, in KiB; or why there is
-none, as a text. It ends when nobody holds the pipe's other end any more.
+It says READY when it knows the trampoline as it is. Each answer then is an outcome with the most
+memory that the process had so far, in KiB; or why there is none, as a text. It ends when nobody
+holds the pipe's other end any more.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from pathlib import Path
 
 from proofs.mutants.trial import Trial
 
+READY = "ready"
+
 
 def serve(path: Path, pipe: Connection) -> None:
     """Answer until the pipe ends."""
     trial = Trial(path)
     trial.original()  # so that what is proved of it need not be proved of mutants again
+    pipe.send(READY)
     while True:
         try:
             task = pipe.recv()

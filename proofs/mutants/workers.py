@@ -55,6 +55,11 @@ class _Process:
         theirs.close()
         started = cls(path, process, ours)
         cls.running.add(started)
+        try:
+            ours.recv()  # it knows the trampoline; how long that takes is no mutant's fault
+        except EOFError:
+            started.stop()
+            raise
         return started
 
     def ask(self, task: Task, limit: float) -> Outcome:
@@ -91,12 +96,13 @@ def _on_worker(path: str, task: Task, limit: float, mark: str) -> Outcome:
     if process is not None and (process.path != place or process.process.poll() is not None):
         process.stop()
         process = None
-    if process is None:
-        process = worker.mutants = _Process.started(place)
     try:
+        if process is None:
+            process = worker.mutants = _Process.started(place)
         return process.ask(task, limit)
-    except (EOFError, TimeoutError, BrokenPipeError) as error:
-        process.stop()
+    except (EOFError, OSError) as error:  # a TimeoutError is one, too
+        if process is not None:
+            process.stop()
         late = isinstance(error, TimeoutError)
         why = f"not decided within {limit:g} s" if late else "its process died"
         return Outcome(UNDECIDED, "", why, (), limit if late else 0.0)
@@ -141,7 +147,7 @@ def tried(
 ) -> Iterator[tuple[Job, Outcome]]:
     """Each job with its outcome, as they come; UNDECIDED after `limit` seconds.
 
-    `path`: of the contract. A worker's first task may take longer. What is not begun `until` a time
+    `path`: of the contract. What is not begun `until` a time
     of the monotonic clock, is left out.
     """
     path = path.resolve()

@@ -20,21 +20,14 @@ from harness.solve.obligation import Obligation, Verdict
 from harness.x86.execute import execute
 from harness.x86.promise import HostTables
 from harness.x86.run import Run
-from proofs import test_entries, test_skip, test_table_switch
-from proofs.mutants.judge import CHEAPEST_FIRST, Claim
+from proofs.mutants.judge import CHEAPEST_FIRST, Claim, named
 from proofs.prove import Prove
 from proofs.subject import Subject
 from tests.proofs.variants import MULTIKERNEL, Edits, variant
 from trampoline.contract import Contract, load_contract
 from trampoline.image import Image, load_image
 
-FURTHER: tuple[Claim, ...] = (
-    test_entries.test_entries_agree,
-    test_entries.test_once,
-    test_skip.test_skip_is_safe,
-    test_table_switch.test_table_switch,
-)
-CLAIMS = {claim.__name__.removeprefix("test_"): claim for claim in (*CHEAPEST_FIRST, *FURTHER)}
+CLAIMS = {named(claim): claim for claim in CHEAPEST_FIRST}
 AT_ONCE = "one_at_a_time"
 """The claim that has no obligations but a schedule; its words are those of `breaks_at`."""
 ONE_BASE = {"legoos": 0x90000, "start64": 0x90000, "la57": 1 << 32}

@@ -19,14 +19,14 @@ from harness.solve.obligation import Obligation, Verdict
 from harness.x86.execute import execute
 from harness.x86.run import PathEnd, Run
 from proofs import test_paths
-from proofs.mutants.judge import CHEAPEST_FIRST, Claim, first_turned
+from proofs.mutants.judge import Claim, first_turned, named, proved_of
 from proofs.subject import Subject
 from tests.proofs.variants import MULTIKERNEL, ONE_BASE, TINY, Edits, variant
 from trampoline import contract as schema
 from trampoline.contract import load_contract
 from trampoline.image import load_image
 
-CLAIMS = {claim.__name__.removeprefix("test_"): claim for claim in CHEAPEST_FIRST}
+CLAIMS = {named(claim): claim for claim in proved_of(load_contract(MULTIKERNEL / "contract.toml"))}
 
 LAST_GIB = "\tmovq\t%r12, %rax\n\tcall\tmap_gib\n"
 BOOT_PARAMS_GIB = "\tmovq\t%r15, %rax\n\tcall\tmap_gib\n"

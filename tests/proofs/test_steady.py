@@ -88,7 +88,9 @@ def test_a_campaign_compares_keeps_what_is_done_and_starts_anew_after_a_change(
             timeout=120,
         )  # fmt: skip
 
-    contract = ("--trampoline", str(tiny(tmp_path)))
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    contract = ("--trampoline", str(tiny(folder)))
     done = campaign(*contract)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("2 claims, 0 differences") == 3
@@ -109,7 +111,7 @@ def test_a_campaign_compares_keeps_what_is_done_and_starts_anew_after_a_change(
     done = campaign(*contract, "--backwards")  # other options: all is proved anew
     assert done.returncode == 0, done.stdout + done.stderr
 
-    (tmp_path / "tiny.S").write_text("this is no assembly\n")
+    (folder / "tiny.S").write_text("this is no assembly\n")
     done = campaign(*contract)
     assert done.returncode == 1  # another source: nothing of it was proved before
     assert "seed-0: no verdicts: " in done.stderr
