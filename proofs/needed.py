@@ -30,6 +30,7 @@ from harness.x86.execute import execute
 from proofs.mutants.judge import named, proved_of
 from proofs.prove import Prove
 from proofs.subject import Subject
+from proofs.two_starts import Other
 from reports.files import OUT
 from reports.fingerprint import ROOT, fingerprint
 from reports.guards import write_guard
@@ -60,12 +61,8 @@ def needed(path: Path) -> Needed:
     contract = load_contract(path)
     image = load_image(contract)
     subject = Subject(contract, image, execute(contract, image))
-    conditions = {
-        condition.get_id(): sentence
-        for sentence, condition in subject.run.assumptions
-        if not z3.is_true(condition)
-    }
-    uses: dict[str, dict[str, None]] = {sentence: {} for sentence in conditions.values()}
+    conditions = assumed(subject)
+    uses: dict[str, dict[str, None]] = {one: {} for _, said in conditions.values() for one in said}
     obligations = hypotheses = unused = 0
     unknown = []
     claims = proved_of(contract)
@@ -85,8 +82,8 @@ def needed(path: Path) -> Needed:
             hypotheses += len(obligation.hypotheses)
             unused += len(obligation.hypotheses) - len(used)
             for index in used:
-                sentence = conditions.get(obligation.hypotheses[index].get_id())
-                if sentence is not None:
+                _, sentences = conditions.get(obligation.hypotheses[index].get_id(), (None, ()))
+                for sentence in sentences:
                     uses[sentence][named(claim)] = None
     return Needed(
         contract.name,
@@ -99,6 +96,20 @@ def needed(path: Path) -> Needed:
     )
 
 
+def assumed(subject: Subject) -> dict[int, tuple[z3.BoolRef, tuple[str, ...]]]:
+    """Each condition that an assumption is, with its sentences, by its id; and the same of the
+    other one, where a claim compares two starts."""
+    found: dict[int, tuple[z3.BoolRef, tuple[str, ...]]] = {}
+    for one in dict.fromkeys((subject, subject.from_any_registers)):
+        others = (Other(one), Other(one, same_entry=False))
+        for sentence, condition in one.run.assumptions:
+            for term in (condition, *(other.of(condition) for other in others)):
+                if not z3.is_true(term):
+                    _, known = found.get(term.get_id(), (term, ()))
+                    found[term.get_id()] = term, tuple(dict.fromkeys((*known, sentence)))
+    return found
+
+
 def lines(found: Needed) -> list[str]:
     """A line for each assumption."""
     said = []
@@ -108,21 +119,27 @@ def lines(found: Needed) -> list[str]:
     return said
 
 
-def guard_of(found: Sequence[Needed], seconds: float, complete: bool) -> GuardRecord:
-    """For the trust page."""
+def guard_of(found: Sequence[Needed], mark: str, seconds: float, complete: bool) -> GuardRecord:
+    """For the trust page. `mark`: the fingerprint of the project's files at the begin."""
     return GuardRecord(
         name="needed",
-        shows="Which assumptions the proofs use: what a proof does not use, it does not rest on.",
+        shows="Which assumptions the proofs use: what none uses, at most the symbolic execution "
+        "rests on.",
         command="python -m proofs.needed",
-        fingerprint=fingerprint(),
+        fingerprint=mark,
         complete=complete,
         figures={
             "obligations": f"{sum(one.obligations for one in found):,}",
             "hypotheses": f"{sum(one.hypotheses for one in found):,}",
             "of them not needed": f"{sum(one.unused for one in found):,}",
         },
-        problems=tuple(
-            f"{one.trampoline}: {name}: no proof was found" for one in found for name in one.open
+        problems=(
+            *(
+                f"{one.trampoline}: {name}: no proof was found"
+                for one in found
+                for name in one.open
+            ),
+            *(f"{one.trampoline}: it has no obligation" for one in found if not one.obligations),
         ),
         open=tuple(line for one in found for line in lines(one)),
         seconds=round(seconds, 1),
@@ -135,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("contracts", type=Path, nargs="*", metavar="PATH/contract.toml")
     given = parser.parse_args(arguments).contracts
     shipped = sorted((ROOT / "trampoline").glob("*/contract.toml"))
-    console, began, found = Console(highlight=False), time.monotonic(), []
+    mark, console, began, found = fingerprint(), Console(highlight=False), time.monotonic(), []
     processes = multiprocessing.get_context("spawn")  # z3 does not survive a fork
     try:
         with ProcessPoolExecutor(mp_context=processes) as pool:
@@ -148,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
                 for line in lines(one):
                     console.print(f"  {line}", soft_wrap=True, markup=False)
-        guard = guard_of(found, time.monotonic() - began, complete=not given)
+        guard = guard_of(found, mark, time.monotonic() - began, complete=not given)
         if not given:
             write_guard(guard, OUT)
     except UserError as error:

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from reports.files import OUT, ReportError, write_atomically
 from reports.fingerprint import ROOT, fingerprint
+from reports.guards import read_guards
 from trampoline.errors import UserError
 
 FOLDER = "nightly"
@@ -36,11 +37,16 @@ NOT_RUN = 2
 
 
 class Stage(NamedTuple):
-    """One command: 0 if all is as expected, 1 if it has found something, else it was not run."""
+    """One command: 0 if all is as expected, 1 if it has found something, else it was not run.
+
+    `guard`: name of what it leaves for the page; without that, whole, it was not run, whatever its
+    exit status.
+    """
 
     name: str
     module: str
     options: tuple[str, ...] = ()
+    guard: str = ""
 
     @property
     def command(self) -> list[str]:
@@ -51,13 +57,13 @@ class Stage(NamedTuple):
 PROVE = ("proofs/", "-q", "-n", "auto", "--safe-sets", "--second-solver")
 STAGES = (
     Stage("proofs", "pytest", PROVE),
-    Stage("needed", "proofs.needed"),
-    Stage("single instructions", "harness.lockstep", ("--single",)),
-    Stage("beside unicorn", "harness.lockstep"),
-    Stage("beside QEMU", "harness.lockstep", ("--qemu",)),
-    Stage("certificates", "proofs.certify"),
-    Stage("steady", "proofs.steady"),
-    Stage("mutants", "proofs.mutants"),
+    Stage("needed", "proofs.needed", guard="needed"),
+    Stage("single instructions", "harness.lockstep", ("--single",), "lock-step-single"),
+    Stage("beside unicorn", "harness.lockstep", guard="lock-step-unicorn"),
+    Stage("beside QEMU", "harness.lockstep", ("--qemu",), "lock-step-qemu"),
+    Stage("certificates", "proofs.certify", guard="certificates"),
+    Stage("steady", "proofs.steady", guard="steady"),
+    Stage("mutants", "proofs.mutants", guard="mutants"),
 )
 
 
@@ -87,7 +93,8 @@ def night(stages: Sequence[Stage], out: Path, console: Console) -> int:
         worst = 0
         for number, stage in enumerate(stages, start=1):
             before = known.stages.get(stage.name)
-            if before is not None and before.fingerprint == mark and before.status != NOT_RUN:
+            if _is_done(before, mark, stage, out):
+                assert before is not None
                 _say(console, f"{number}/{len(stages)} {stage.name}: done before", before.status)
                 worst = max(worst, before.status)
                 continue
@@ -97,7 +104,7 @@ def night(stages: Sequence[Stage], out: Path, console: Console) -> int:
             code = subprocess.run(stage.command, cwd=ROOT, check=False).returncode
             if code == 130:
                 raise KeyboardInterrupt
-            status = code if code in (0, FOUND) else NOT_RUN
+            status = _status(code, stage, out)
             done = Done(status=status, seconds=time.monotonic() - began, fingerprint=mark)
             if fingerprint() != mark:
                 raise UserError("Files of the project changed in this night; begin it anew.")
@@ -107,6 +114,19 @@ def night(stages: Sequence[Stage], out: Path, console: Console) -> int:
             worst = max(worst, status)
         page = subprocess.run([sys.executable, "-m", "reports", str(out)], cwd=ROOT, check=False)
         return max(worst, NOT_RUN if page.returncode else 0)
+
+
+def _is_done(before: Done | None, mark: str, stage: Stage, out: Path) -> bool:
+    same = before is not None and before.fingerprint == mark
+    return before is not None and same and _status(before.status, stage, out) != NOT_RUN
+
+
+def _status(code: int, stage: Stage, out: Path) -> int:
+    """What a stage's exit status means, with the guard that it has left."""
+    whole = {guard.name: not guard.problems for guard in read_guards(out) if guard.complete}
+    if code not in (0, FOUND) or (stage.guard and code == 0 and not whole.get(stage.guard)):
+        return NOT_RUN
+    return code
 
 
 def _say(console: Console, text: str, status: int = 0) -> None:

@@ -142,7 +142,7 @@ def campaign(options: Namespace, more: Sequence[str], console: Console) -> Guard
     Raises UserError.
     """
     mark, problems, everything = fingerprint(more, options.out), [], []
-    began = time.monotonic()
+    began, of = time.monotonic(), fingerprint()
     first: Known = {}
     todo = variants(options.seeds)
     for number, variant in enumerate(todo, start=1):
@@ -170,7 +170,7 @@ def campaign(options: Namespace, more: Sequence[str], console: Console) -> Guard
         shows="Verdicts and witnesses depend neither on the solver's seed nor on the order of the "
         "obligations; no question comes near its budget.",
         command="python -m proofs.steady",
-        fingerprint=fingerprint(),
+        fingerprint=of,
         complete=options.seeds >= SEEDS and not more,
         figures={
             "variants": str(len(todo)),
@@ -195,7 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, more = parser.parse_known_args(arguments)
     try:
         guard = campaign(options, more, Console(highlight=False))
-        write_guard(guard, options.out.parent)
+        if not more:
+            write_guard(guard, options.out.parent)
         return int(bool(guard.problems))
     except UserError as error:
         print(error, file=sys.stderr)

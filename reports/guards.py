@@ -14,6 +14,16 @@ from reports.fingerprint import fingerprint
 
 FOLDER = "guards"
 """Below the folder of the verdict files."""
+NAMES = (
+    "needed",
+    "lock-step-single",
+    "lock-step-unicorn",
+    "lock-step-qemu",
+    "certificates",
+    "steady",
+    "mutants",
+)
+"""Those that there are."""
 
 
 def write_guard(guard: GuardRecord, out: Path = OUT) -> None:
@@ -36,7 +46,7 @@ def read_guards(out: Path = OUT) -> list[GuardRecord]:
 def _read(paths: Iterable[Path]) -> Iterator[GuardRecord]:
     for path in paths:
         try:
-            yield GuardRecord.model_validate_json(path.read_bytes())
+            guard = GuardRecord.model_validate_json(path.read_bytes())
         except OSError as error:
             raise ReportError(f"{path}: cannot be read ({error.strerror}); delete it.") from None
         except ValidationError as error:
@@ -44,3 +54,6 @@ def _read(paths: Iterable[Path]) -> Iterator[GuardRecord]:
             raise ReportError(
                 f"{path}: no guard file ({first['msg']}); delete it, and run the check again."
             ) from None
+        if path.stem != guard.name:  # a copy would show one guard twice
+            raise ReportError(f"{path}: holds the guard {guard.name}; rename it or delete it.")
+        yield guard

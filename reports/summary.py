@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import groupby
 
-from harness.record import ClaimRecord, Evidence, SecondRecord
+from harness.record import ClaimRecord, Evidence, ObligationRecord
 
 CLAIM_ORDER = (
     "paths",
@@ -142,19 +142,22 @@ def headline(records: Iterable[ClaimRecord]) -> str:
 
 def second_line(records: Iterable[ClaimRecord]) -> str | None:
     """On how many obligations a second solver agrees; None if none was asked."""
-    asked = [(o, o.second) for r in records for o in r.obligations if o.second is not None]
+    asked = [o for r in records for o in r.obligations if o.second is not None]
     if not asked:
         return None
-    names = ", ".join(dict.fromkeys(second.solver for _, second in asked))
-    agreed = sum(o.verdict != "DISAGREE" and _answered(second) for o, second in asked)
-    spent = sum(second.seconds for _, second in asked)
+    said = [one.second for one in asked if one.second is not None]
+    names = ", ".join(dict.fromkeys(second.solver for second in said))
+    agreed = sum(map(second_agrees, asked))
+    spent = sum(second.seconds for second in said)
     return (
         f"second solver: {names} agrees on {agreed:,} of {len(asked):,} obligations ({spent:.0f} s)"
     )
 
 
-def _answered(second: SecondRecord) -> bool:
-    return "none" not in (second.hypotheses, second.violation)
+def second_agrees(one: ObligationRecord) -> bool:
+    """A second solver was asked, gave answers, and says the same."""
+    answers = (one.second.hypotheses, one.second.violation) if one.second else ("none",)
+    return one.verdict != "DISAGREE" and "none" not in answers
 
 
 def last_line(records: Iterable[ClaimRecord]) -> str | None:

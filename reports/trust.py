@@ -20,6 +20,8 @@ from pathlib import Path
 from harness.guard import GuardRecord
 from harness.record import ClaimRecord
 from models.not_modelled import NOT_MODELLED
+from reports.guards import NAMES
+from reports.summary import second_agrees
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 GAPS = MODELS / "not_modelled.py"
@@ -72,6 +74,8 @@ class Trust:
     """All that the page says."""
 
     guards: tuple[GuardRecord, ...]
+    not_run: tuple[str, ...]
+    """Names of the guards that there are beside these."""
     assumptions: tuple[Assumption, ...]
     models: tuple[Model, ...]
     tools: tuple[Tool, ...]
@@ -85,14 +89,16 @@ def gather(records: Sequence[ClaimRecord], guards: Iterable[GuardRecord]) -> Tru
     """What is to be believed for these records."""
     asked = [one for record in records for one in record.obligations if one.second is not None]
     samples = {record.trampoline: record.samples for record in records if record.samples}
+    guards = tuple(guards)
     return Trust(
-        guards=tuple(guards),
+        guards=guards,
+        not_run=tuple(name for name in NAMES if name not in {guard.name for guard in guards}),
         assumptions=tuple(_assumptions(records)),
         models=tuple(_model(path) for path in sorted(MODELS.glob("[!_]*.py")) if path != GAPS),
         tools=tuple(_tools()),
         not_modelled=tuple(NOT_MODELLED.items()),
         replays=sum(one.agreed for one in samples.values() if one is not None),
-        second=(len(asked), sum(one.verdict != "DISAGREE" for one in asked)),
+        second=(len(asked), sum(map(second_agrees, asked))),
     )
 
 

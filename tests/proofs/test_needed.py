@@ -10,9 +10,15 @@ import pytest
 import z3
 
 from harness.solve.core import core
+from harness.x86.execute import execute
 from proofs import needed as module
 from proofs.needed import guard_of, lines, main, needed
+from proofs.subject import Subject
+from proofs.two_starts import Other
+from reports.fingerprint import ROOT
 from tests.proofs.variants import TINY
+from trampoline.contract import load_contract
+from trampoline.image import load_image
 
 A, B, C = (z3.BitVec(name, 64) for name in "abc")
 MEMORY = z3.Array("memory", z3.BitVecSort(64), z3.BitVecSort(8))
@@ -58,7 +64,7 @@ def test_an_obligation_without_a_proof_is_a_problem(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "core", lambda *_: None)
     found = needed(TINY / "contract.toml")
     assert len(found.open) == found.obligations
-    assert guard_of([found], 1.0, True).problems
+    assert guard_of([found], "m", 1.0, True).problems
 
 
 def test_a_wrong_contract_is_one_sentence(
@@ -71,4 +77,26 @@ def test_a_wrong_contract_is_one_sentence(
 
 def test_the_guard_file_is_json_that_names_the_command() -> None:
     found = module.Needed("t", {}, (), 0, 0, 0, ())
-    assert json.loads(guard_of([found], 1.0, True).model_dump_json())["command"].endswith("needed")
+    assert json.loads(guard_of([found], "m", 1.0, True).model_dump_json())["command"].endswith(
+        "needed"
+    )
+
+
+def test_a_trampoline_without_obligations_is_a_problem_and_the_guard_is_of_the_begin() -> None:
+    found = guard_of([module.Needed("t", {}, (), 0, 0, 0, ())], "m", 1.0, True)
+    assert found.problems == ("t: it has no obligation",) and found.fingerprint == "m"
+
+
+def test_an_assumption_that_only_the_other_start_needs_is_used() -> None:
+    contract = load_contract(ROOT / "trampoline" / "start64" / "contract.toml")
+    image = load_image(contract)
+    subject = Subject(contract, image, execute(contract, image))
+    other = Other(subject, same_entry=False)
+    renamed = [
+        (sentence, there)
+        for sentence, condition in subject.run.assumptions
+        if not (there := other.of(condition)).eq(condition)
+    ]
+    assert renamed
+    known = module.assumed(subject)
+    assert all(sentence in known[there.get_id()][1] for sentence, there in renamed)

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.guard import GuardRecord
 from proofs import nightly
 from proofs.nightly import FILE, FOLDER, LOCK, Night, Stage, night
 from reports.files import ReportError, write_records
-from reports.fingerprint import ROOT
+from reports.fingerprint import ROOT, fingerprint
+from reports.guards import NAMES, write_guard
 from tests.reports.factory import proved
 from trampoline.errors import UserError
 
@@ -89,6 +91,35 @@ def test_what_could_not_be_run_is_run_again_and_what_was_found_is_not(
     stages = [stage("a", tmp_path, 2), stage("b", tmp_path, 1)]
     assert (run(stages, out), run(stages, out)) == (2, 2)
     assert ran(tmp_path) == ["a", "b", "a"]
+
+
+def left(out: Path, **changes: Any) -> None:
+    fields: dict[str, Any] = {
+        "name": "a", "shows": "", "command": "", "fingerprint": fingerprint(), "complete": True,
+        "figures": {}, "problems": (), "seconds": 0.0,
+    }  # fmt: skip
+    write_guard(GuardRecord(**fields | changes), out)
+
+
+@pytest.mark.parametrize(
+    "changes", [None, {"complete": False}, {"fingerprint": "of yesterday"}, {"problems": ("x",)}]
+)
+def test_a_stage_that_leaves_no_whole_guard_was_not_run(
+    tmp_path: Path, out: Path, changes: dict[str, Any] | None
+) -> None:
+    if changes is not None:
+        left(out, **changes)
+    one = stage("a", tmp_path)._replace(guard="a")
+    assert (run([one], out), run([one], out)) == (2, 2)
+    left(out)
+    assert (run([one], out), run([one], out)) == (0, 0)
+    (out / "guards" / "a.json").unlink()
+    assert run([one], out) == 2
+    assert ran(tmp_path) == ["a"] * 4
+
+
+def test_each_stage_but_the_proofs_leaves_a_guard_of_those_that_there_are() -> None:
+    assert tuple(one.guard for one in nightly.STAGES) == ("", *NAMES)
 
 
 def test_two_nights_do_not_run_at_once(tmp_path: Path, out: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from harness.guard import GuardRecord
 from reports.files import ReportError
 from reports.fingerprint import fingerprint
-from reports.guards import FOLDER, read_guards, write_guard
+from reports.guards import FOLDER, NAMES, read_guards, write_guard
 from reports.html import render_page, write_page
 from reports.trust import gather
 from tests.reports.factory import AGREES, proved, refuted, samples
@@ -36,7 +36,18 @@ def test_a_guard_of_the_project_as_it_is_is_shown(tmp_path: Path) -> None:
     assert read_guards(tmp_path) == [guard()]
     write_page([proved()], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
-    assert "1,234 refuted, 5 survived" in page and "were not run" not in page
+    assert "1,234 refuted, 5 survived" in page
+    assert gather([], read_guards(tmp_path)).not_run == tuple(n for n in NAMES if n != "mutants")
+    assert "were not run with the project as it is" in page
+    assert "were not run" not in render_page([proved()], [guard(name=name) for name in NAMES])
+
+
+def test_a_copy_of_a_guard_under_another_name_is_named(tmp_path: Path) -> None:
+    write_guard(guard(), tmp_path)
+    folder = tmp_path / FOLDER
+    (folder / "steady.json").write_bytes((folder / "mutants.json").read_bytes())
+    with pytest.raises(ReportError, match=r"steady.json: holds the guard mutants"):
+        read_guards(tmp_path)
 
 
 def test_a_guard_of_other_files_counts_for_nothing(tmp_path: Path) -> None:
@@ -100,6 +111,12 @@ def test_a_disagreement_of_the_second_solver_is_counted() -> None:
     records = [proved(obligations=(one("PROVED"), one("DISAGREE")))]
     assert gather(records, []).second == (2, 1)
     assert "they disagree" in render_page(records)
+
+
+def test_a_second_solver_that_gives_no_answer_does_not_agree() -> None:
+    silent = AGREES.model_copy(update={"violation": "none"})
+    known = refuted().obligations[0].model_copy(update={"second": silent})
+    assert gather([refuted(obligations=(known,))], []).second == (1, 0)
 
 
 def test_replays_are_counted_once_for_each_trampoline() -> None:
