@@ -24,6 +24,8 @@ from reports.guards import NAMES
 from reports.summary import second_agrees
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
+FEW = 3
+"""So many claims are named."""
 GAPS = MODELS / "not_modelled.py"
 TOOLS = {
     "angr": "runs the p-code of the image's instructions",
@@ -111,13 +113,14 @@ def _assumptions(records: Sequence[ClaimRecord]) -> Iterable[Assumption]:
         for text in record.assumptions:
             made.setdefault(text, {}).setdefault(record.trampoline, []).append(record.claim)
     for text, of in sorted(made.items(), key=lambda item: -sum(map(len, item[1].values()))):
-        yield Assumption(
-            text,
-            tuple(
-                name if len(found) == claims[name] else f"{name} ({', '.join(found)})"
-                for name, found in of.items()
-            ),
-        )
+        yield Assumption(text, tuple(_of(name, found, claims[name]) for name, found in of.items()))
+
+
+def _of(name: str, claims: Sequence[str], number: int) -> str:
+    if len(claims) == number:
+        return name
+    few = ", ".join(claims) if len(claims) <= FEW else f"{len(claims)} of {number} claims"
+    return f"{name} ({few})"
 
 
 def _model(path: Path) -> Model:

@@ -87,6 +87,14 @@ def test_assumptions_say_who_makes_them() -> None:
     ]
 
 
+def test_many_claims_that_make_an_assumption_are_counted() -> None:
+    records = [
+        proved("a", claim, assumptions=("one",) if claim != "paths" else ())
+        for claim in ("paths", "code", "stack", "hand_off", "footprint")
+    ]
+    assert gather(records, []).assumptions[0].of == ("a (4 of 5 claims)",)
+
+
 def test_models_are_listed_with_their_limits_and_the_manuals_sections() -> None:
     models = {model.name: model for model in gather([], []).models}
     assert "not_modelled" not in models and "bits" in models
