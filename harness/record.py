@@ -167,9 +167,11 @@ class SamplesRecord(_Record):
 
 
 class ClaimRecord(_Record):
-    """The verdict on one claim of one trampoline."""
+    """The verdict on one claim of one trampoline. `of`: the fingerprint of the project's files with
+    which it was found."""
 
     schema_version: int = SCHEMA
+    of: str = ""
     trampoline: str
     summary: str  # of the trampoline
     claim: str

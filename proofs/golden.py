@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from harness.record import ClaimRecord, Evidence
 from harness.solve.obligation import Verdict
+from reports.fingerprint import fingerprint
 from trampoline.contract import Contract
+
+MARK = fingerprint()
+"""Of the files that this process has begun with."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def claim_record(
     """The record of a claim on the contract's trampoline. `fields`: more of the record's."""
     want = golden(contract, claim)
     said: dict[str, object] = {
+        "of": MARK,
         "trampoline": contract.name,
         "summary": contract.summary,
         "claim": claim,

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reports.files import OUT
@@ -12,6 +13,8 @@ from reports.files import OUT
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("harness", "models", "proofs", "trampoline")
 """Not the reports: how a result is shown does not change it."""
+ENDS = ("py", "ini", "cfg", "toml", "lock")
+"""Of files beside them: what Python finds first, how pytest is run, which packages there are."""
 SURVIVORS = "survivors.toml"
 """Beside a contract: reasons for what a campaign has found. They change nothing of that."""
 
@@ -23,15 +26,32 @@ def fingerprint(
 
     Contracts may be among the options, too. What lies in `out` does not count.
     """
-    digest = hashlib.sha256("\0".join(options).encode())
+    digest = hashlib.sha256(_fixed("\0".join(options).encode()))
     given = [path.parent for path in (*map(Path, options), *contracts) if path.is_file()]
     folders = [*(ROOT / part for part in PARTS), *given]
-    files = {path.resolve() for folder in folders for path in folder.rglob("*")}
-    for path in sorted((*files, ROOT / "requirements.lock", ROOT / "pyproject.toml")):
+    files = {path.resolve() for folder in folders for path in _below(folder)}
+    files |= {path.resolve() for end in ENDS for path in ROOT.glob(f"*.{end}")}
+    for path in sorted(files):
         kept = {OUT, out} & {*path.parents} or "__pycache__" in path.parts
         if path.is_file() and not kept and path.name != SURVIVORS:
-            digest.update(shown(path).encode() + b"\0" + path.read_bytes())
+            digest.update(_fixed(shown(path).encode()) + _fixed(path.read_bytes()))
     return digest.hexdigest()
+
+
+def _fixed(data: bytes) -> bytes:
+    """Of a length that is always the same, so that it is known where one thing ends."""
+    return hashlib.sha256(data).digest()
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, also where a link leads: contracts are found there, too."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()  # a link leads back
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in names)
 
 
 def shown(path: Path) -> str:

@@ -17,6 +17,7 @@ from harness.record import ClaimRecord, Evidence, ReplayRecord, StepRecord, Tran
 from reports import summary
 from reports.diagram import state_diagram
 from reports.files import write_atomically
+from reports.fingerprint import fingerprint
 from reports.guards import read_guards
 from reports.trust import gather
 
@@ -78,6 +79,7 @@ def render_page(records: Iterable[ClaimRecord], guards: Iterable[GuardRecord] = 
             headline=summary.headline(ordered),
             summary_line=summary.summary_line(ordered),
             second_line=summary.second_line(ordered),
+            stale_line=summary.stale_line(ordered, fingerprint()),
             last_line=summary.last_line(ordered),
             findings=summary.findings(ordered),
             trust=gather(ordered, guards),

@@ -154,6 +154,15 @@ def second_line(records: Iterable[ClaimRecord]) -> str | None:
     )
 
 
+def stale_line(records: Iterable[ClaimRecord], mark: str) -> str | None:
+    """How many verdicts are of other files than those with this fingerprint; None if none is."""
+    counts = [(name, sum(one.of != mark for one in all_)) for name, all_ in by_trampoline(records)]
+    stale = ", ".join(f"{count} on {name}" for name, count in counts if count)
+    if not stale:
+        return None
+    return f"verdicts of other files than the project has now, so make prove again: {stale}"
+
+
 def second_agrees(one: ObligationRecord) -> bool:
     """A second solver was asked, gave answers, and says the same."""
     answers = (one.second.hypotheses, one.second.violation) if one.second else ("none",)

@@ -81,6 +81,8 @@ def constant(value: int, size: int) -> Bits:
 def apply(circuit: Circuit, term: z3.ExprRef, operands: Sequence[Bits]) -> Bits:
     """The operation of a term on operands. Raises NoRule."""
     kind = term.decl().kind()
+    if kind == z3.Z3_OP_BMUL:
+        return _multiply(circuit, term, operands)
     if kind in _SHAPES:
         return _SHAPES[kind](term, operands)
     if kind in _OPERATIONS:
@@ -162,18 +164,26 @@ def _negate(circuit: Circuit, a: Bits) -> Bits:
     return _subtract(circuit, constant(0, len(a)), a)
 
 
-def _multiply(circuit: Circuit, *operands: Bits) -> Bits:
-    return reduce(partial(_product, circuit), operands)
+def _multiply(circuit: Circuit, term: z3.ExprRef, operands: Sequence[Bits]) -> Bits:
+    """Constants come last. One is what the term says is one: of just these `operations` proves the
+    gates; bits that are constant for another reason are as any."""
+    parts = zip(term.children(), operands, strict=True)
+    first, *others = sorted(((z3.is_bv_value(part), bits) for part, bits in parts), key=_is_known)
+    total = first[1]
+    for known, bits in others:
+        total = _product(circuit, total, _digits(bits) if known else bits)
+    return total
 
 
-def _product(circuit: Circuit, a: Bits, b: Bits) -> Bits:
-    """The sum of `a` in each place where `b` has a digit; of a constant, few digits: 0, 1 and -1,
-    no two neighbours other than 0. (What is subtracted is multiplied by 11...1, often.)"""
-    if set(a) <= {TRUE, FALSE}:
-        a, b = b, a
+def _is_known(part: tuple[bool, Bits]) -> bool:
+    return part[0]
+
+
+def _product(circuit: Circuit, a: Bits, digits: Sequence[int | None]) -> Bits:
+    """The sum of `a` in each place where the other one has a digit; of a constant, few digits: 0, 1
+    and -1, no two neighbours other than 0. (What is subtracted is multiplied by 11...1, often.)"""
     size = len(a)
     total = constant(0, size)
-    digits = _digits(b) if set(b) <= {TRUE, FALSE} else b
     for place, digit in enumerate(digits):
         row = (FALSE,) * place + a[: size - place]
         if digit is None:
@@ -252,7 +262,6 @@ _OPERATIONS: Mapping[int, Operation] = {
     z3.Z3_OP_BADD: _add,
     z3.Z3_OP_BSUB: _subtract,
     z3.Z3_OP_BNEG: _negate,
-    z3.Z3_OP_BMUL: _multiply,
     z3.Z3_OP_BSHL: _shift(left=True),
     z3.Z3_OP_BLSHR: _shift(left=False),
     z3.Z3_OP_BASHR: _shift(left=False, signed=True),

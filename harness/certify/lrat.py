@@ -19,16 +19,18 @@ class Rejected(Exception):
 def check(dimacs: str, lrat: str) -> int:
     """How many steps the proof has. Raises Rejected."""
     clauses = read_dimacs(dimacs)
-    steps = 0
-    for steps, line in enumerate(lrat.splitlines(), start=1):
+    lines = lrat.splitlines()
+    for steps, line in enumerate(lines, start=1):
         number, clause, hints = _read_step(line)
         if number in clauses:
             raise Rejected(f"step {number}: there is a clause of this number")
         _follows(number, clause, hints, clauses)
         clauses[number] = clause
+        if not clause and steps < len(lines):  # whoever reads the proof, reads on
+            raise Rejected(f"step {steps} is the empty clause, but not the last step")
         if not clause:
             return steps
-    raise Rejected(f"none of {steps} steps is the empty clause")
+    raise Rejected(f"none of {len(lines)} steps is the empty clause")
 
 
 def read_dimacs(text: str) -> dict[int, tuple[int, ...]]:

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,7 +53,9 @@ class Acl2:
         nothing of is not."""
         names = list(proofs)
         script = [_START.format(books=self.books)]
-        script += [_question(number, *proofs[name]) for number, name in enumerate(names)]
+        for number, name in enumerate(names):
+            with suppress(ValueError):  # no text but numbers is for ACL2 to read
+                script.append(_question(number, *proofs[name]))
         try:
             ended = subprocess.run(
                 [self.program],
@@ -81,11 +84,13 @@ _START = """
 
 
 def _question(number: int, dimacs: str, lrat: str) -> str:
-    """Of the clauses those that a hint names: what these contradict, all do."""
-    lines = [line for line in dimacs.splitlines() if line[0] not in "cp"]
-    steps = [line.split() for line in lrat.splitlines()]
+    """Of the clauses those that a hint names: what these contradict, all do. Raises ValueError."""
+    lines = [_numbers(line) for line in dimacs.splitlines() if line[0] not in "cp"]
+    steps = [_numbers(line) for line in lrat.splitlines()]
     hints = {int(hint) for step in steps for hint in step[step.index("0", 1) :]}
-    clauses = [f"({at} {lines[at - 1][:-2]})" for at in sorted(hints) if 0 < at <= len(lines)]
+    clauses = [
+        f"({at} {' '.join(lines[at - 1][:-1])})" for at in sorted(hints) if 0 < at <= len(lines)
+    ]
     return "\n".join(
         (
             "(let ((formula (make-fast-alist '(",
@@ -98,6 +103,10 @@ def _question(number: int, dimacs: str, lrat: str) -> str:
             "(and (formula-p formula) (refutation-p proof formula))))",
         )
     )
+
+
+def _numbers(line: str) -> list[str]:
+    return [str(int(word)) for word in line.split()]
 
 
 def _step(step: Sequence[str]) -> str:

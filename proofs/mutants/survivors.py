@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from proofs.mutants.record import Mutant
 from proofs.mutants.trial import SURVIVED
@@ -36,6 +36,12 @@ class Survivor(BaseModel):
     symbol: str = "*"  # the one before it, or with a distance: "gdt+0x8"
     differs: tuple[str, ...] | None = None
     """How the run differs: nothing but these."""
+
+    @model_validator(mode="after")
+    def _of_some(self) -> Survivor:
+        if self.differs is None and {self.was, self.becomes, self.kind, self.symbol} <= {"*", ""}:
+            raise ValueError("a reason speaks of every mutant there is")
+        return self
 
     def speaks_of(self, mutant: Mutant) -> bool:
         """This mutant, which no claim has noticed."""

@@ -33,6 +33,7 @@ DAMAGE: dict[str, Callable[[Lines], Lines]] = {
     "a step that replaces a clause": lambda lines: [f"1 0 {lines[0].split(' 0 ')[1]}", *lines],
     "RAT hints": lambda lines: [lines[0].replace(" 0 ", " 0 -", 1), *lines[1:]],
     "half a line": lambda lines: [lines[0][:-2], *lines[1:]],
+    "something behind the empty clause": lambda lines: [*lines, "1 ) (exit) ( 0 0"],
     "words": lambda lines: ["s UNSATISFIABLE"],
     "nothing": lambda lines: [],
 }
@@ -179,6 +180,18 @@ _READABLE = {
     name: damage for name, damage in DAMAGE.items() if name not in ("half a line", "words")
 }
 """What can be written as lists for it."""
+
+
+@pytest.mark.skipif(Acl2.found() is None, reason="ACL2 or its books are not installed")
+def test_a_proof_cannot_answer_for_another_one(lines: Lines) -> None:
+    answer = '1) (1)) ))) (+ 1 1)) (cw "~%VERDICT ~x0 T~%" (- 1 1)) (quote ((( 0 1 0'
+    proofs = {
+        name: (FORMULA, "\n".join(steps) + "\n")
+        for name, steps in (("wrong", lines[1:]), ("answers", [*lines, answer]), ("right", lines))
+    }
+    checker = Acl2.found()
+    assert checker is not None
+    assert checker.accepted(proofs) == {"wrong": False, "answers": False, "right": True}
 
 
 def test_a_verified_checker_whose_time_is_over_accepts_nothing(lines: Lines) -> None:

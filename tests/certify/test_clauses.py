@@ -263,3 +263,16 @@ def test_an_array_that_is_not_only_read_is_refused() -> None:
     for condition in (stored == OTHER_MEMORY, z3.Select(stored, z3.ZeroExt(32, X)) == 1):
         with pytest.raises(NotReduced, match="not only read"):
             without_arrays([condition])
+
+
+def test_only_a_constant_for_which_gates_are_proved_is_multiplied_by_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(bits: blast.Bits) -> list[int | None]:
+        raise AssertionError("gates for this constant are not proved")
+
+    monkeypatch.setattr(blast, "_digits", never)
+    x, three = z3.BitVec("x", 8), z3.BitVecVal(3, 4)
+    blast.Blaster().bits(x * z3.ZeroExt(4, three))
+    with pytest.raises(AssertionError, match="not proved"):
+        blast.Blaster().bits(x * z3.BitVecVal(3, 8))

@@ -162,7 +162,7 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path, trial: Trial) -> No
     took = {one.name: one.seconds for one in second.mutants}
     assert all(took[one.name] == one.seconds for one in first.mutants)  # taken from the file
     stack = [one for one in second.mutants if one.claim == "stack"]
-    assert any(one.alone is not None for one in stack)
+    assert any(one.alone for one in stack)  # others are not asked any more
     assert any(line.startswith("stack: first to notice") for line in of_claims([second]))
     assert f"tiny: {len(second.mutants)} of {second.possible} mutants tried: " in said
     assert "stack: first to notice" in said
@@ -332,7 +332,10 @@ def test_a_reason_explains_the_survivors_that_it_speaks_of(
     assert bool(unused([found], known)) is (verdict != "EXPLAINED")
 
 
-@pytest.mark.parametrize("text", ["[[survivor", '[[survivor]]\nwas = "a"', "[survivor]\nwhy = 1"])
+@pytest.mark.parametrize(
+    "text",
+    ["[[survivor", '[[survivor]]\nwas = "a"', "[survivor]\nwhy = 1", '[[survivor]]\nwhy = "a"'],
+)
 def test_a_wrong_file_of_reasons_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / SURVIVORS).write_text(text)
     with pytest.raises(UserError, match=f"{SURVIVORS}: cannot be used") as raised:

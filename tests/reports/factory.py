@@ -22,7 +22,9 @@ from harness.record import (
     TransitionRecord,
     WitnessRecord,
 )
+from reports.fingerprint import fingerprint
 
+NOW = fingerprint()
 AGREES = SecondRecord(
     solver="bitwuzla 0.10.0",
     hypotheses="sat",
@@ -35,6 +37,7 @@ NO_QEMU = "qemu-system-x86_64 not found"
 
 def proved(trampoline: str = "multikernel", claim: str = "hand_off", **changes: Any) -> ClaimRecord:
     fields: dict[str, Any] = {
+        "of": NOW,
         "trampoline": trampoline,
         "summary": "The hardened trampoline.",
         "claim": claim,

@@ -42,6 +42,13 @@ def test_a_guard_of_the_project_as_it_is_is_shown(tmp_path: Path) -> None:
     assert "were not run" not in render_page([proved()], [guard(name=name) for name in NAMES])
 
 
+def test_a_verdict_of_other_files_is_said_to_be_one(tmp_path: Path) -> None:
+    now, before = proved("a"), proved("b", of="of yesterday")
+    assert "other files than the project has now" not in render_page([now])
+    page = render_page([now, before])
+    assert "so make prove again: 1 on b<" in page
+
+
 def test_a_copy_of_a_guard_under_another_name_is_named(tmp_path: Path) -> None:
     write_guard(guard(), tmp_path)
     folder = tmp_path / FOLDER
