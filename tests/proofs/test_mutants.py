@@ -196,7 +196,7 @@ def test_what_is_undecided_or_was_found_with_other_files_is_tried_again(tmp_path
 def test_a_claim_that_kills_none_alone_is_said_to() -> None:
     mine = a_mutant("a", "REFUTED", claim="stack", alone=False)
     assert list(of_claims([a_campaign(mutants=(mine,))])) == [
-        "stack: first to notice 1; none of 1 alone"
+        "stack: first to notice 1; none of 1 alone: others notice these, too"
     ]
     alone = mine.model_copy(update={"alone": True})
     (line,) = of_claims([a_campaign(mutants=(alone,))])
