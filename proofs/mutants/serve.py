@@ -10,10 +10,13 @@ holds the pipe's other end any more.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 
 from proofs.mutants.trial import Trial
 
@@ -21,7 +24,8 @@ READY = "ready"
 
 
 def serve(path: Path, pipe: Connection) -> None:
-    """Answer until the pipe ends."""
+    """Answer until the pipe ends, or the worker is gone."""
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     trial = Trial(path)
     trial.original()  # so that what is proved of it need not be proved of mutants again
     pipe.send(READY)
@@ -35,6 +39,14 @@ def serve(path: Path, pipe: Connection) -> None:
             pipe.send(f"{type(error).__name__}: {error}")
         else:
             pipe.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
+def _end_with(worker: int) -> None:
+    """Also amid a mutant, which may take for ever. (PR_SET_PDEATHSIG would look at the thread that
+    has started this process, and a worker's threads come and go.)"""
+    while os.getppid() == worker:
+        time.sleep(1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -429,3 +429,27 @@ def test_which_read_of_a_shared_word_decides_makes_a_difference(trial: Trial) ->
 
     assert differences(decides(seen[1]), decides(seen[1])) == ()
     assert differences(decides(seen[1]), decides(seen[0])) == ("which inputs take a path",)
+
+
+def test_nothing_goes_on_when_the_campaign_is_killed(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    children = Path(f"/proc/{process.pid}/task")
+    found: set[int] = set()
+    deadline = time.monotonic() + 120
+    while not found and time.monotonic() < deadline:
+        time.sleep(0.1)
+        lists = [thread / "children" for thread in children.iterdir()]
+        found = {int(pid) for one in lists if one.exists() for pid in one.read_text().split()}
+    assert found
+    process.kill()
+    process.wait()
+    while any(map(_runs, found)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_runs, found))
+
+
+def _runs(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
