@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 from rich.console import Console
 
 from harness.guard import GuardRecord
+from harness.options import positive
 from harness.record import ClaimRecord
 from harness.solve import decide
 from harness.x86 import prover
@@ -188,7 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(
         prog="python -m proofs.steady", description=__doc__.split("\n")[0], allow_abbrev=False
     )
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many; default: %(default)s")
+    parser.add_argument(
+        "--seeds", type=positive, default=SEEDS, help="how many; default: %(default)s"
+    )
     parser.add_argument(
         "--out", type=Path, default=OUT / "steady", help="default: reports/out/steady"
     )

@@ -25,6 +25,7 @@ from harness.lockstep.record import SingleRecord, WholeRecord
 from harness.lockstep.singles import MODES, compare_mode, of_trampolines
 from harness.lockstep.unicorn_cpu import NAME
 from harness.lockstep.whole import QEMU, UNICORN, step_through
+from harness.options import positive
 from reports.files import OUT, write_atomically
 from reports.fingerprint import ROOT, fingerprint
 from reports.guards import write_guard
@@ -122,13 +123,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m harness.lockstep", description=__doc__.split("\n")[0])
     parser.add_argument("contracts", nargs="*", type=Path, metavar="PATH/contract.toml")
     parser.add_argument(
-        "--inputs", type=_positive, default=INPUTS, help="for each entry; default 100"
+        "--inputs", type=positive, default=INPUTS, help="for each entry; default 100"
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--qemu", action="store_true", help="beside QEMU's CPU, not unicorn's")
     kind.add_argument("--single", action="store_true", help="single instructions instead")
     parser.add_argument(
-        "--states", type=_positive, default=STATES, help="of each; default %(default)s"
+        "--states", type=positive, default=STATES, help="of each; default %(default)s"
     )
     parser.add_argument(
         "--out", type=Path, default=OUT / "lockstep", help="default: reports/out/lockstep"
@@ -147,13 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def _run() -> NoReturn:

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.guard import GuardRecord
+from harness.options import positive
 from harness.replay.coverage import not_reached
 from proofs.mutants import trial, workers
 from proofs.mutants.judge import NONE, asked_of
@@ -252,12 +253,12 @@ def of_claims(campaigns: Sequence[Campaign]) -> Iterator[str]:
 def _options(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="python -m proofs.mutants", description=__doc__.split("\n")[0])
     parser.add_argument("contracts", type=Path, nargs="*", metavar="PATH/contract.toml")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time; default: 2")
+    parser.add_argument("--jobs", type=positive, default=2, help="mutants at a time; default: 2")
     parser.add_argument(
         "--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster, instead of this machine"
     )
     parser.add_argument("--limit", type=float, default=300, help="seconds for one; default: 300")
-    parser.add_argument("--sample", type=int, default=0, help="only so many of each trampoline's")
+    parser.add_argument("--sample", type=positive, help="only so many of each trampoline's")
     parser.add_argument(
         "--minutes", type=float, help="for each trampoline; the next run tries the rest"
     )
@@ -285,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     contracts = options.contracts or shipped
     try:
-        with workers.cluster(max(options.jobs, 1), options.scheduler) as client:
+        with workers.cluster(options.jobs, options.scheduler) as client:
             found = [campaign_of(client, path, options, console) for path in contracts]
         campaigns = list(map(with_reasons, contracts, found))
         if contracts == shipped:

@@ -260,6 +260,15 @@ def test_a_cluster_that_is_not_there(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--sample", "--jobs"])
+@pytest.mark.parametrize("value", ["0", "-3", "many"])
+def test_a_number_that_is_none_is_refused(option: str, value: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([option, value])
+    assert raised.value.code == 2
+    assert f"a number from 1 up is wanted, not '{value}'" in capsys.readouterr().err
+
+
 def test_a_trampoline_that_is_not_as_its_contract_says_has_no_mutants(
     tmp_path: Path, capsys: Any
 ) -> None:
