@@ -8,7 +8,8 @@ import z3
 from harness.solve.obligation import Obligation
 from harness.x86.run import PathEnd
 from harness.x86.tables import LINEAR_MAX, AddressMap, linear_address
-from models.modes import CR0_WP
+from models.bits import any_of
+from models.modes import CR0_WP, CR4_LA57
 from models.paging import Access, walk
 from proofs.prove import Prove
 from proofs.subject import Subject
@@ -17,8 +18,22 @@ from proofs.subject import Subject
 def test_table_switch(subject: Subject, prove: Prove) -> None:
     """Every address in [0, 2^47) translates the same at the jump as at the entry, to the same
     physical address, with the same rights, or not at all: whatever else memory holds, the entries
-    of a new table that were not written included."""
-    prove("table_switch", *(_same(subject, end) for end in subject.hand_offs))
+    of a new table that were not written included. A CPU that has 5-level paging uses it at the
+    jump."""
+    prove(
+        "table_switch",
+        *(_same(subject, end) for end in subject.hand_offs),
+        *(_made(subject, end) for end in subject.hand_offs),
+    )
+
+
+def _made(subject: Subject, end: PathEnd) -> Obligation:
+    """SDM 2, CPUID: leaf 7, ECX bit 16; there is no such leaf if the highest basic one is less."""
+    features = subject.run.features
+    able = z3.And(features.five_level, z3.UGE(features.max_basic, 7))
+    five = any_of(end.state.control.cr4, CR4_LA57)
+    goal = {"a CPU that has 5-level paging uses it": z3.Implies(able, five)}
+    return subject.about(f"{subject.of(end)}: the switch is made", end, goal)
 
 
 def _same(subject: Subject, end: PathEnd) -> Obligation:

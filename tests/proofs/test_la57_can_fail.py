@@ -69,6 +69,13 @@ MUTANTS = {
         {SET_CR4: SET_CR4 + EFER_WITHOUT_NXE},
         every_base=True,
     ),
+    "never switches": Mutant(
+        {"table_switch": "a CPU that has 5-level paging uses it"}, {"\tjnc\town_gdt": "\tjmp\town_gdt"}
+    ),
+    "switches only if CPUID has leaf 8": Mutant(
+        {"table_switch": "a CPU that has 5-level paging uses it"},
+        {"\tcmpl\t$CPUID_MORE_FEATURES, %eax": "\tcmpl\t$CPUID_MORE_FEATURES + 1, %eax"},
+    ),
     "changes boot_params": Mutant(
         {"image_identity_map": "may change page tables of the host's", "footprint": "a store at"},
         {WRITE_ENTRY: WRITE_ENTRY + "\tmovb\t$0, (%rbx)\n"},
