@@ -88,7 +88,8 @@ def _untouched(
 
 def test_stack(subject: Subject, prove: Prove) -> None:
     """Every push, pop, call and return stays in the contract's [stack], and RSP points into it at
-    the jump if it is part of the image; without a [stack], none of them occurs."""
+    the jump if it is part of the image; without a [stack], none of them occurs, and one who hands
+    the CPU over in 64-bit mode gets it back with the same RSP."""
     prove("stack", *(_stack(subject, end) for end in subject.decided))
 
 
@@ -109,6 +110,11 @@ def _stack(subject: Subject, end: PathEnd) -> Obligation:
         depth = subject.base + parts[0].stop - end.state.registers["rsp"]
         goals["RSP points into the stack"] = z3.ULE(depth, len(parts[0]))
         shown_by["RSP points into the stack"] = ("rsp",)
+    borrowed = stack is None and subject.contract.entry[end.entry].mode != "real"
+    if borrowed and end.kind is EndKind.HAND_OFF:
+        given = end.history[0].values["rsp"]
+        goals["RSP is what it was at the entry"] = end.state.registers["rsp"] == given
+        shown_by["RSP is what it was at the entry"] = ("rsp",)
     unused = {"the stack is not used": z3.BoolVal(True)}
     return subject.about(f"{subject.of(end)}: its stack", end, goals or unused, shown_by=shown_by)
 

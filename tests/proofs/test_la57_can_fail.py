@@ -70,7 +70,12 @@ MUTANTS = {
         every_base=True,
     ),
     "never switches": Mutant(
-        {"table_switch": "a CPU that has 5-level paging uses it"}, {"\tjnc\town_gdt": "\tjmp\town_gdt"}
+        {"table_switch": "a CPU that has 5-level paging uses it"},
+        {"\tjnc\town_gdt": "\tjmp\town_gdt"},
+    ),
+    "does not give RSP back": Mutant(
+        {"stack": "RSP is what it was at the entry"},
+        {"\tmovq\tsaved_rsp(%rip), %rsp\t\t/* LA57-2 */\n": ""},
     ),
     "switches only if CPUID has leaf 8": Mutant(
         {"table_switch": "a CPU that has 5-level paging uses it"},
