@@ -31,6 +31,7 @@ from harness.guard import GuardRecord
 from harness.solve.obligation import Obligation
 from harness.x86.execute import execute
 from proofs import test_frame, test_hand_off, test_identity_map
+from proofs.asked import asked
 from proofs.subject import Subject
 from reports.files import OUT, write_atomically
 from reports.fingerprint import fingerprint
@@ -171,15 +172,10 @@ def _start(console: Console) -> str:
 
 def collected(subject: Subject, claim: str) -> tuple[Obligation, ...]:
     """The obligations of a claim."""
-    found: list[Obligation] = []
-
-    def prove(name: str, *obligations: Obligation, gaps: tuple[str, ...] = ()) -> None:
-        if gaps:
-            raise UserError(f"{subject.contract.name}: {name}: {gaps[0]}: {NOT_COVERED}")
-        found.extend(obligations)
-
-    CLAIMS[claim](subject, prove)
-    return tuple(found)
+    obligations, gaps = asked(CLAIMS[claim], subject)
+    if gaps:
+        raise UserError(f"{subject.contract.name}: {claim}: {gaps[0]}: {NOT_COVERED}")
+    return obligations
 
 
 def shipped() -> list[Contract]:

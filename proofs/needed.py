@@ -18,17 +18,16 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import z3
 from rich.console import Console
 
 from harness.guard import GuardRecord
 from harness.solve.core import core
-from harness.solve.obligation import Obligation
 from harness.x86.execute import execute
+from proofs.asked import asked
 from proofs.mutants.judge import named, proved_of
-from proofs.prove import Prove
 from proofs.subject import Subject
 from proofs.two_starts import Other
 from reports.files import OUT
@@ -67,13 +66,7 @@ def needed(path: Path) -> Needed:
     unknown = []
     claims = proved_of(contract)
     for claim in claims:
-        found: list[Obligation] = []
-
-        def collect(name: str, *more: Obligation, gaps: tuple[str, ...] = ()) -> None:
-            found.extend(more)  # noqa: B023 # called before the next turn
-
-        claim(subject, cast(Prove, collect))  # a claim does nothing with it but call it
-        for obligation in found:
+        for obligation in asked(claim, subject)[0]:
             used = core(obligation.hypotheses, obligation.goal)
             obligations += 1
             if used is None:

@@ -14,7 +14,6 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
 from pathlib import Path
 
 from harness.guard import GuardRecord
@@ -163,9 +162,3 @@ def _version(program: str) -> str:
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"\d+\.\d+[\w.]*", said.stdout)
     return match[0] if match else "unknown"
-
-
-def by_verdict(records: Sequence[ClaimRecord]) -> dict[str, int]:
-    """How many claims have which verdict."""
-    verdicts = sorted(record.verdict for record in records)
-    return {verdict: len(list(found)) for verdict, found in groupby(verdicts)}

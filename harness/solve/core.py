@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import bitwuzla
 import z3
 
-from harness.solve.second import LIMIT
+from harness.solve.second import LIMIT, read
 from harness.solve.smt2 import smt2
 
 _NAME = "hypothesis_"
@@ -23,11 +23,7 @@ def core(hypotheses: Sequence[z3.BoolRef], goal: z3.BoolRef) -> frozenset[int] |
     switches = [z3.Bool(f"{_NAME}{number}") for number in range(len(hypotheses))]
     pairs = zip(switches, hypotheses, strict=True)
     script = smt2([*(z3.Or(z3.Not(switch), held) for switch, held in pairs), z3.Not(goal)])
-    options = bitwuzla.Options()
-    options.set(bitwuzla.Option.PRODUCE_UNSAT_ASSUMPTIONS, True)
-    options.set(bitwuzla.Option.TIME_LIMIT_PER, int(LIMIT * 1000))
-    parser = bitwuzla.Parser(bitwuzla.TermManager(), options)
-    parser.parse(script.replace("(check-sat)", ""), True, False)
+    parser = read(script, LIMIT, bitwuzla.Option.PRODUCE_UNSAT_ASSUMPTIONS)
     # One that is "true" is not in the script.
     switched = [term for term in parser.get_declared_funs() if term.symbol().startswith(_NAME)]
     solver = parser.bitwuzla()

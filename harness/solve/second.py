@@ -29,13 +29,20 @@ Answers = Callable[[str], str]
 
 def bitwuzla_answers(script: str, limit: float = LIMIT) -> str:
     """What bitwuzla says of the conditions of a script, within `limit` seconds."""
+    answer = read(script, limit).bitwuzla().check_sat()
+    return {bitwuzla.Result.SAT: SAT, bitwuzla.Result.UNSAT: UNSAT}.get(answer, NONE)
+
+
+def read(script: str, limit: float, *more: bitwuzla.Option) -> bitwuzla.Parser:
+    """A script in bitwuzla, not asked yet, which has `limit` seconds; with these options on."""
     options = bitwuzla.Options()
     options.set(bitwuzla.Option.TIME_LIMIT_PER, int(limit * 1000))
+    for option in more:
+        options.set(option, True)
     parser = bitwuzla.Parser(bitwuzla.TermManager(), options)
     # Its own command would print the answer.
     parser.parse(script.replace("(check-sat)", ""), True, False)
-    answer = parser.bitwuzla().check_sat()
-    return {bitwuzla.Result.SAT: SAT, bitwuzla.Result.UNSAT: UNSAT}.get(answer, NONE)
+    return parser
 
 
 WANTED = {

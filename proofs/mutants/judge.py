@@ -16,6 +16,7 @@ from harness.replay.predict import Predictor
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Result, Verdict, worst
 from harness.x86.execute import execute
+from proofs.asked import Claim
 from proofs.prove import Prove
 from proofs.subject import Subject
 from proofs.test_descriptor_tables import test_descriptor_tables
@@ -38,7 +39,6 @@ from proofs.test_table_switch import test_table_switch
 from trampoline.contract import Contract
 from trampoline.image import Image
 
-Claim = Callable[[Subject, Prove], None]
 CHEAPEST_FIRST: tuple[Claim, ...] = (
     test_paths,
     test_no_fault,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import cast
 
 import pytest
 import z3
@@ -20,8 +19,8 @@ from harness.solve.obligation import Obligation, Verdict
 from harness.x86.execute import execute
 from harness.x86.promise import HostTables
 from harness.x86.run import Run
-from proofs.mutants.judge import CHEAPEST_FIRST, Claim, named
-from proofs.prove import Prove
+from proofs.asked import Claim, asked
+from proofs.mutants.judge import CHEAPEST_FIRST, named
 from proofs.subject import Subject
 from tests.proofs.variants import MULTIKERNEL, Edits, variant
 from trampoline.contract import Contract, load_contract
@@ -93,13 +92,7 @@ def mutated(folder: Path, system: str, mutant: Mutant) -> tuple[Subject, Predict
 @cache
 def obligations(claim: Claim, subject: Subject) -> list[Obligation]:
     """What the claim asks of the trampoline."""
-    found: list[Obligation] = []
-
-    def collect(name: str, *parts: Obligation, gaps: tuple[str, ...] = ()) -> None:
-        found.extend(parts)
-
-    claim(subject, cast(Prove, collect))  # a claim does nothing with it but call it
-    return found
+    return list(asked(claim, subject)[0])
 
 
 def breaks_at(subject: Subject) -> str:

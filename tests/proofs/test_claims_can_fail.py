@@ -19,7 +19,8 @@ from harness.solve.obligation import Obligation, Verdict
 from harness.x86.execute import execute
 from harness.x86.run import PathEnd, Run
 from proofs import test_paths
-from proofs.mutants.judge import Claim, first_turned, named, proved_of
+from proofs.asked import Claim
+from proofs.mutants.judge import first_turned, named, proved_of
 from proofs.subject import Subject
 from tests.proofs.variants import MULTIKERNEL, ONE_BASE, TINY, Edits, variant
 from trampoline import contract as schema
