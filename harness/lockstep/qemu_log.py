@@ -10,11 +10,12 @@ tcg/excp_helper.c, tcg/seg_helper.c.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 from harness.lockstep.emulated import Emulation, Step, Write
+from harness.lockstep.lazy import LazyRegisters
 from harness.lockstep.unicorn_cpu import HIDDEN, SELECTORS
 from harness.qemu.log import Logged
 from models.modes import GENERAL_REGISTERS
@@ -35,7 +36,7 @@ _SEGMENT = re.compile(
 _POINTER = re.compile(rb"^([GI]DT)= *([0-9a-f]+) ([0-9a-f]{8})", re.MULTILINE)
 
 
-class Registers(Mapping[str, int]):
+class Registers(LazyRegisters):
     """The registers of one record by name, worked out when somebody looks: of most nobody does.
 
     General registers as far as the mode shows them; of each segment register the selector (`cs`)
@@ -43,25 +44,14 @@ class Registers(Mapping[str, int]):
     base and limit of GDTR and IDTR.
     """
 
-    __slots__ = ("_part", "_text", "_values")
+    __slots__ = ("_part", "_text")
 
     def __init__(self, text: bytes, part: slice) -> None:
+        super().__init__()
         self._text, self._part = text, part
-        self._values: dict[str, int] | None = None
 
-    def __getitem__(self, name: str) -> int:
-        return self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def _all(self) -> dict[str, int]:
-        if self._values is None:
-            self._values = _as_the_manual_says(_registers(self._text[self._part]))
-        return self._values
+    def _work_out(self) -> dict[str, int]:
+        return _as_the_manual_says(_registers(self._text[self._part]))
 
 
 def read(logged: Logged) -> Emulation:

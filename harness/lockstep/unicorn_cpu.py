@@ -17,6 +17,7 @@ from functools import cache
 import unicorn
 from unicorn import x86_const
 
+from harness.lockstep.lazy import LazyRegisters
 from harness.lockstep.state import State
 from models.modes import (
     CR0_PE,
@@ -125,7 +126,7 @@ def _control(part: bytes) -> tuple[int, ...]:
     return struct.unpack_from("<5Q", part, _CONTROL)
 
 
-class Registers(Mapping[str, int]):
+class Registers(LazyRegisters):
     """Registers by name, worked out when somebody looks: of most steps nobody does.
 
     Of each segment register the selector (`cs`) and the hidden part (`cs_base`, `cs_limit` and
@@ -133,25 +134,14 @@ class Registers(Mapping[str, int]):
     `cr4`, `efer`, base and limit of GDTR and IDTR.
     """
 
-    __slots__ = ("_efer", "_part", "_rflags", "_values")
+    __slots__ = ("_efer", "_part", "_rflags")
 
     def __init__(self, part: bytes, rflags: int, efer: int) -> None:
+        super().__init__()
         self._part, self._rflags, self._efer = part, rflags, efer
-        self._values: dict[str, int] | None = None
 
-    def __getitem__(self, name: str) -> int:
-        return self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def _all(self) -> dict[str, int]:
-        if self._values is None:
-            self._values = dict(self._unpacked())
-        return self._values
+    def _work_out(self) -> dict[str, int]:
+        return dict(self._unpacked())
 
     def _unpacked(self) -> Iterator[tuple[str, int]]:
         part = self._part
