@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar, TypeVar, cast
 
 from distributed import Client, LocalCluster, as_completed, get_worker
@@ -44,6 +45,7 @@ class _Process:
     pipe: Any  # multiprocessing.connection.Connection, which has a type on each platform
 
     running: ClassVar[set[_Process]] = set()
+    stopping: ClassVar[Lock] = Lock()
 
     @classmethod
     def started(cls, path: Path) -> _Process:
@@ -76,11 +78,13 @@ class _Process:
         return cast(Outcome, outcome)
 
     def stop(self) -> None:
-        """End it, whatever it does."""
-        self.running.discard(self)
-        self.process.kill()
-        self.process.wait()
-        self.pipe.close()
+        """End it, whatever it does; also when the worker and whoever ends the campaign, in
+        threads of their own, do so at once."""
+        with self.stopping:
+            self.running.discard(self)
+            self.process.kill()
+            self.process.wait()
+            self.pipe.close()
 
 
 def _on_worker(path: str, task: Task, limit: float, mark: str) -> Outcome:

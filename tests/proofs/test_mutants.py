@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -293,6 +294,29 @@ def test_ctrl_c_keeps_what_is_decided(tmp_path: Path) -> None:
     assert (process.returncode, said) == (130, "")
     assert json.loads(file.read_text())["mutants"]
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.json"]
+
+
+def test_a_process_may_be_stopped_by_two_at_once(tmp_path: Path) -> None:
+    class Pipe:
+        closing = 0
+
+        def close(self) -> None:
+            self.closing += 1
+            if self.closing > 1:
+                overlaps.append(self)
+            time.sleep(0.2)
+            self.closing -= 1
+
+    overlaps: list[Pipe] = []
+    sleeping = subprocess.Popen(["sleep", "60"])
+    process = workers._Process(tmp_path, sleeping, Pipe())
+    threads = [threading.Thread(target=process.stop) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sleeping.returncode == -signal.SIGKILL
+    assert not overlaps
 
 
 def test_what_no_time_is_left_for_is_tried_by_the_next_run(tmp_path: Path) -> None:
