@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Physical memory as a log of writes over the memory found at entry. Nothing is ever concretised.
 
-A read walks the log back from the newest write. Where a write and a read are both at constant
-offsets from the base, what they share is decided by arithmetic; otherwise the answer becomes an
+A read walks the log back from the newest write. Where a write and a read are at a constant distance
+from each other, what they share is decided by arithmetic; otherwise the answer becomes an
 if-then-else over the addresses. Such a term is exact, so it serves the machine while it runs and
 the proofs afterwards alike.
 """
@@ -139,9 +139,11 @@ class Memory:
             if pages is not None and record.pages is not None and not pages & record.pages:
                 continue
             if offset is not None and start is not None:
-                found = _by_offset(record, start, offset, size)
+                found = _by_distance(record, offset - start, size)
+            elif z3.is_bv_value(apart := simplify(address - record.address)):
+                found = _by_distance(record, apart.as_signed_long(), size)
             else:
-                found = self._by_term(record, address, size, ask)
+                found = self._by_term(record, address, size, ask, apart)
             if found is None:
                 continue
             if found is _SPLIT:
@@ -158,10 +160,14 @@ class Memory:
         return self._at_entry(address, offset, size)
 
     def _by_term(
-        self, record: Record, address: z3.BitVecRef, size: int, ask: Possible
+        self,
+        record: Record,
+        address: z3.BitVecRef,
+        size: int,
+        ask: Possible,
+        distance: z3.BitVecRef,
     ) -> tuple[z3.BoolRef | None, z3.BitVecRef] | _Split | None:
         """What a record gives to a read when their distance is not constant."""
-        distance = simplify(address - record.address)
         if ask is not by_syntax and not ask(overlap(record, address, size)):
             return None
         fits = size & (size - 1) == 0 and size <= record.size and record.size % size == 0
@@ -253,10 +259,10 @@ def overlap(record: Record, address: z3.BitVecRef, size: int) -> z3.BoolRef:
     return z3.Or(z3.ULT(distance, const(length)), z3.ULT(-distance, const(size)))
 
 
-def _by_offset(
-    record: Record, start: int, offset: int, size: int
+def _by_distance(
+    record: Record, distance: int, size: int
 ) -> tuple[None, z3.BitVecRef] | _Split | None:
-    distance = offset - start
+    """What a record gives to a read that begins so many bytes behind it, or before it."""
     if isinstance(record, Write):
         if distance >= record.size or distance + size <= 0:
             return None

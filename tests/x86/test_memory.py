@@ -20,7 +20,7 @@ from harness.x86.memory import (
     span_of,
 )
 from harness.x86.prover import Prover
-from harness.x86.terms import INDEX, Base, const, index_symbol
+from harness.x86.terms import ENTRY_MEMORY, INDEX, Base, const, index_symbol
 
 PAGE = 0x1000
 LOWEST, HIGHEST = 0x1000, 0x90000
@@ -162,3 +162,16 @@ def test_reads_at_known_offsets_are_decided_by_arithmetic() -> None:
     assert memory.read(base.at(0x1002), 2).as_long() == 0
     assert memory.read(base.at(WORD_AT), 8).eq(WORD)
     assert memory.read(base.at(0x2000), 2).as_long() == IMAGE.data[0] | IMAGE.data[1] << 8
+
+
+def test_reads_at_known_distances_from_any_place_are_decided_by_arithmetic() -> None:
+    def never(condition: z3.BoolRef) -> bool:
+        raise AssertionError(f"a solver is asked whether {condition} is possible")
+
+    fill = RangeWrite(Z, 8, z3.simplify(index_symbol + 5), 512, 8)
+    copy = Write(z3.simplify(Z + 0x1001), 154, z3.BitVec("copied", 8 * 154))
+    memory = Memory(Base(LOWEST, HIGHEST), IMAGE).append(fill).append(copy)
+    assert memory.read(z3.simplify(Z + 0x10), 8, never).as_long() == 7
+    assert memory.read(z3.simplify(Z + 0x1003), 2, never).eq(z3.Extract(31, 16, copy.value))
+    assert memory.read(z3.simplify(Z + 0xFFC), 4, never).as_long() == 0
+    assert memory.read(z3.simplify(Z - 1), 1, never).eq(ENTRY_MEMORY[z3.simplify(Z - 1)])
