@@ -30,7 +30,7 @@ from models.cpuid import Features
 from trampoline.contract import Contract
 from trampoline.image import FIXUP_SIZE, LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
 
-MAX_PATHS = 1000
+MAX_PATHS = 250  # open and ended ones: ten times what any trampoline here needs
 MAX_OPEN_AFTER_REFUSAL = 16  # with a refusal nothing can be proved: more paths are not worth it
 PAGE = 0x1000
 
@@ -266,18 +266,16 @@ def _explore(
     state.regs._ip = 0
     state.register_plugin("cpu", cpu)
     manager = project.factory.simgr(state)
-    forks = 0
     while manager.active:
         manager.step()
-        forks += 1
         progress(f"{len(manager.active)} paths open, {len(environment.ends)} ended")
         if manager.errored:
             return f"a path ended with an error of the machine: {manager.errored[0].error}"
         refused = any(end.kind is EndKind.UNSUPPORTED for end in environment.ends)
         if refused and len(manager.active) > MAX_OPEN_AFTER_REFUSAL:
             return f"{len(manager.active)} paths were still open after the first refusal"
-        if forks > MAX_PATHS:
-            return f"{len(manager.active)} paths were open after {MAX_PATHS} branches"
+        if len(manager.active) + len(environment.ends) > MAX_PATHS:
+            return f"more than {MAX_PATHS} paths, {len(manager.active)} of them still open"
     aside = [name for name in manager.stashes if name not in ("active", "deadended")]
     for name in aside:
         if manager.stashes[name]:

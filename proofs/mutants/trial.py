@@ -108,13 +108,15 @@ class Trial:
             return outcome(NOT_BUILT, found=("", "", str(error)))
         for base in (self._base, None):
             run = execute(contract, image, base)
+            if base is not None and not differences(self._original_of(change, base), run):
+                continue  # no claim can turn there
             if (found := self._turned(contract, image, run, base, without)) != NONE:
                 return outcome(found[1], found=found)
         # Of what other CPUs see, the order of reads is a part, which is not compared below.
         subject = Subject(contract, image, run)
         if without != AT_ONCE and (found := turned_at_once(subject)) != NONE:
             return outcome(found[1], found=found)
-        differs = differences(self._original_of(change), run)
+        differs = differences(self._original_of(change, None), run)
         return outcome(EQUIVALENT if explained(differs) else SURVIVED, differs)
 
     def _mutant(self, change: Change) -> tuple[Contract, Image]:
@@ -124,12 +126,13 @@ class Trial:
         changed = data[: change.at] + change.data + data[change.at + len(change.data) :]
         return self.contract, replace(self.image, data=changed)
 
-    def _original_of(self, change: Change) -> Run:
+    def _original_of(self, change: Change, base: int | None) -> Run:
         """The run to compare the mutant's with. A second instruction moves what lies behind it, so
         that is compared with the original that has NOPs of the same length there."""
         if change.data:
-            return self.run
-        return execute(*self._with_line(change, f".fill {change.length}, 1, {NOP[0]:#x}"))
+            return self.run if base is None else self._at_one_base
+        moved = self._with_line(change, f".fill {change.length}, 1, {NOP[0]:#x}")
+        return execute(*moved, base)
 
     def _with_line(self, change: Change, line: str | None) -> tuple[Contract, Image]:
         """The trampoline with one more line after that of the instruction: this one, or the
