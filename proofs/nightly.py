@@ -58,6 +58,7 @@ PROVE = ("proofs/", "-q", "-n", "auto", "--safe-sets", "--second-solver")
 STAGES = (
     Stage("proofs", "pytest", PROVE),
     Stage("needed", "proofs.needed", guard="needed"),
+    Stage("rules of the models", "tests.models", guard="model-rules"),
     Stage("single instructions", "harness.lockstep", ("--single",), "lock-step-single"),
     Stage("beside unicorn", "harness.lockstep", guard="lock-step-unicorn"),
     Stage("beside QEMU", "harness.lockstep", ("--qemu",), "lock-step-qemu"),

@@ -11,8 +11,9 @@ from pathlib import Path
 from reports.files import OUT
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("harness", "models", "proofs", "trampoline")
-"""Not the reports: how a result is shown does not change it."""
+PARTS = ("harness", "models", "proofs", "trampoline", "tests/models")
+"""The cases that the models are measured by are one. Not the reports: how a result is shown does
+not change it."""
 ENDS = ("py", "ini", "cfg", "toml", "lock")
 """Of files beside them: what Python finds first, how pytest is run, which packages there are."""
 SURVIVORS = "survivors.toml"

@@ -16,6 +16,7 @@ FOLDER = "guards"
 """Below the folder of the verdict files."""
 NAMES = (
     "needed",
+    "model-rules",
     "lock-step-single",
     "lock-step-unicorn",
     "lock-step-qemu",
