@@ -17,9 +17,9 @@ from proofs.subject import Subject
 
 def test_table_switch(subject: Subject, prove: Prove) -> None:
     """Every address in [0, 2^47) translates the same at the jump as at the entry, to the same
-    physical address, with the same rights, or not at all: whatever else memory holds, the entries
-    of a new table that were not written included. A CPU that has 5-level paging uses it at the
-    jump."""
+    physical address, with the same rights at CPL 0, or not at all: whatever else memory holds, the
+    entries of a new table that were not written included. A CPU that has 5-level paging uses it at
+    the jump."""
     prove(
         "table_switch",
         *(_same(subject, end) for end in subject.hand_offs),
