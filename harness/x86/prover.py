@@ -26,6 +26,7 @@ RLIMIT = 20_000_000  # z3 resource units, about ten seconds
 AT_FIRST = 1_000_000  # the same for the solver that is tried first: most questions here are easy
 MODELS = 4  # inputs to remember of each path
 REMEMBERED = 10_000  # questions that were answered with "impossible"
+EXAMPLES = 2_000  # questions that were answered with an example
 Conditions = Sequence[z3.BoolRef]
 
 
@@ -58,6 +59,26 @@ class _Impossible:
 
 
 _IMPOSSIBLE = _Impossible()
+
+
+class _Examples:
+    """Inputs that z3 has found for conditions in this order, whoever asked: it would find them
+    again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], tuple[Conditions, z3.ModelRef]] = {}
+
+    def of(self, conditions: Conditions) -> z3.ModelRef | None:
+        known = self._known.get(_ids(conditions))
+        return known and known[1]
+
+    def add(self, conditions: Conditions, model: z3.ModelRef) -> None:
+        if len(self._known) >= EXAMPLES:
+            self._known.clear()
+        self._known[_ids(conditions)] = conditions, model
+
+
+_EXAMPLES = _Examples()
 
 
 class Prover:
@@ -159,6 +180,9 @@ class Prover:
         asked = (*self.assumptions, *conditions)
         if asked in _IMPOSSIBLE:
             return None
+        if (known := _EXAMPLES.of(asked)) is not None:
+            self._inputs.add(known)
+            return known
         self.calls += 1
         answer = ask(asked, RLIMIT, AT_FIRST)
         self.hardest = max(self.hardest, answer.resources)
@@ -168,6 +192,7 @@ class Prover:
         if answer.model is None:
             return UNKNOWN
         self._inputs.add(answer.model)
+        _EXAMPLES.add(asked, answer.model)
         return answer.model
 
     def _models_of(self, conditions: Conditions) -> list[z3.ModelRef]:

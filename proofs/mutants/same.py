@@ -103,9 +103,12 @@ def _terms(value: Any) -> Iterator[z3.ExprRef]:
 
 def _substituted(pairs: list[tuple[z3.ExprRef, z3.ExprRef]], end: PathEnd) -> PathEnd:
     """The path with other names."""
+    names = {symbol.decl().name() for symbol, _ in pairs}
 
     def put(value: Any) -> Any:
         if isinstance(value, z3.ExprRef):
+            if names.isdisjoint(variables(value)):
+                return value
             return z3.simplify(z3.substitute(value, *pairs))
         if isinstance(value, tuple):
             return tuple(map(put, value))

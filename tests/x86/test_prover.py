@@ -95,3 +95,17 @@ def test_only_so_many_answers_are_remembered(monkeypatch: pytest.MonkeyPatch) ->
     assert not again.possible((x == 104,), x == 105, likely=True)
     assert not again.possible((x == 100,), x == 101, likely=True)
     assert again.calls == 1
+
+
+def test_what_one_run_has_asked_another_run_need_not_ask() -> None:
+    z = z3.BitVec("asked by two runs", 64)
+    first, second, other = (
+        Prover([z3.ULT(z, 100)]),
+        Prover([z3.ULT(z, 100)]),
+        Prover([z3.ULT(z, 90)]),
+    )
+    for prover, calls in ((first, True), (second, False), (other, True)):
+        assert prover.possible((), z == 89, likely=True)
+        assert not prover.possible((), z == 100, likely=True)
+        assert bool(prover.calls) is calls
+    assert not other.possible((), z == 90)
