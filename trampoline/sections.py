@@ -172,7 +172,8 @@ class HostWord(Section):
     register_: Literal["cr4", "efer"] | None = Field(
         None,
         alias="register",
-        description='the register that it is for, "cr4" or "efer": the CPU has the bits it sets',
+        description='the register that it is for, "cr4" or "efer": the CPU has what it sets beside '
+        "the bits of must",
     )
 
     @model_validator(mode="after")

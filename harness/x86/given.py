@@ -320,8 +320,13 @@ def _of_the_host(
         )
         if word.register_ is not None:
             supported = _supported(word.register_, features, 8 * word.size)
-            sentence = f"the CPU has the bits of {word.register_.upper()} that {word.symbol} sets"
-            result.append((sentence, term & ~supported & word.may == 0))
+            # Whether it has those that must be set, the code may have to find out.
+            open_to_host = word.may & ~word.must
+            sentence = (
+                f"the CPU has the bits of {word.register_.upper()} that {word.symbol} sets beside "
+                f"{word.must:#x}"
+            )
+            result.append((sentence, term & ~supported & open_to_host == 0))
     if contract.kernel.below is not None:
         below = contract.kernel.below
         result.append((f"the kernel is entered below {below:#x}", z3.ULT(kernel, below)))

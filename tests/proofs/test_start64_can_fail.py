@@ -41,6 +41,13 @@ MUTANTS = {
         {"hand_off": "a reason that the contract allows"},
         {"$CPUID_LM_BIT, %edx\n\tjnc": "$CPUID_LM_BIT, %edx\n\tjc"},
     ),
+    "takes any CPU for one that has leaf 80000001H": Mutant(
+        {"no_fault": "IA32_EFER"}, {"\tcmpl\t$CPUID_FEATURES, %eax\n\tjb\tno_long_mode\n": ""}
+    ),
+    "lets a CPU without long mode go on": Mutant(
+        {"no_fault": "IA32_EFER"},
+        {"$CPUID_LM_BIT, %edx\n\tjnc\tno_long_mode": "$CPUID_LM_BIT, %edx"},
+    ),
     "turns long mode on without LA57 as told": Mutant(
         NOT_AS_PROMISED, {READ_CR4: READ_CR4 + "\tandl\t$~CR4_LA57, %eax\n"}
     ),

@@ -93,7 +93,8 @@ MISTAKES = [
     (FIXED + WORD.format("x").replace("0xFF", "0x100000000") + REAL,
      "[[word]] no. 1: may has more bits than a word of 4 bytes."),
     (FIXED + WORD.format("x") + 'register = "cr0"\n' + REAL, '[[word]] no. 1 register: "cr0" is '
-     'wrong; give the register that it is for, "cr4" or "efer": the CPU has the bits it sets.'),
+     'wrong; give the register that it is for, "cr4" or "efer": the CPU has what it '
+     "sets beside the bits of must."),
     (FIXED + AREA + REAL, "[[area]] no. 1: give exactly one of the keys size and copy_of."),
     (FIXED + AREA + 'size = 8\ncopy_of = ["a", "b"]\n' + REAL,
      "[[area]] no. 1: give exactly one of the keys size and copy_of."),
