@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One finding told in a terminal, from what is violated to what QEMU showed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from rich.console import Console
+
+from harness.record import ClaimRecord, WitnessRecord
+from reports.causes import cause
+from reports.summary import evidence_words, holds_for, name_of, verdict_words
+from trampoline.errors import UserError
+
+
+def find(records: Sequence[ClaimRecord], name: str) -> ClaimRecord:
+    """The claim by the id of its finding, or as TRAMPOLINE.CLAIM. Raises UserError, which names
+    those that are most like it."""
+    by_name = {f"{one.trampoline}.{one.claim}": one for one in records}
+    by_name |= {one.finding: one for one in records if one.finding}
+    same = {key.lower(): one for key, one in by_name.items()}
+    if name.lower() in same:
+        return same[name.lower()]
+    near = get_close_matches(name.upper(), by_name, 3) or get_close_matches(name, by_name, 3)
+    hint = f"do you mean {' or '.join(near)}?" if near else "tramp report lists all."
+    raise UserError(f"{name}: no finding or claim has this name; {hint}")
+
+
+def tell(record: ClaimRecord, console: Console) -> None:
+    """All that is known of it."""
+    console.print(f"{name_of(record)}: {record.title or record.reason or record.sentence}")
+    console.print(f"\nclaim {record.claim} on {record.trampoline}: {verdict_words(record)}")
+    console.print(f"  {record.sentence}")
+    found = cause(record)
+    if found is not None and found.condition:
+        console.print(f"\nviolated: {found.condition}")
+        where = " ".join(part for part in (found.place, found.operation, found.source) if part)
+        console.print(f"  at {where}" if where else "")
+    if holds := holds_for(record):
+        console.print(f"\n{holds}")
+    if record.witness is not None:
+        _tell_witness(record.witness, console)
+    for schedule in record.schedules:
+        console.print(f"\nschedule{f': {schedule.shows}' if schedule.shows else ''}")
+        for number, event in enumerate(schedule.events, start=1):
+            console.print(f"  {number:3} {event.who:8} {event.what} {event.where}".rstrip())
+    for goal in record.goals:
+        console.print(f"\nviolated: {goal.goal}")
+        for name, value in goal.inputs.items():
+            console.print(f"  {name} = {value}")
+    console.print(f"\nevidence: {evidence_words(record)}")
+
+
+def _tell_witness(witness: WitnessRecord, console: Console) -> None:
+    console.print("\nsmallest input:")
+    for name, value in witness.inputs.items():
+        console.print(f"  {name} = {value}")
+    console.print("\nwhat the code does with it:")
+    mode = ""
+    for step in witness.path:
+        if step.mode != mode:
+            mode = step.mode
+            console.print(f"  {mode}")
+        times = f"  ({step.count} times)" if step.count > 1 else ""
+        console.print(f"    {step.source:18} {step.symbol:28} {step.instruction}{times}".rstrip())
+        for change in step.changes:
+            console.print(f"        {change}")
+    if witness.replay.observed:
+        console.print("\nin QEMU:")
+        for name, value in witness.replay.observed.items():
+            predicted = witness.replay.predicted.get(name, value)
+            differs = "" if predicted == value else f"  (predicted: {predicted})"
+            console.print(f"  {name} = {value}{differs}")

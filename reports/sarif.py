@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""SARIF 2.1.0 (OASIS Standard, 27 March 2020): findings on lines of assembly, for code scanning.
+
+Sections in brackets below are the standard's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from harness.record import ClaimRecord
+from reports.causes import cause
+from reports.summary import evidence_words, findings, holds_for, in_order, verdict_words
+
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+PROVED = "PROVED"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class Message(_Part):
+    """[3.11]"""
+
+    text: str
+
+
+class ArtifactLocation(_Part):
+    """[3.4] `uri`: relative to the top of the repository."""
+
+    uri: str
+    uri_base_id: str = "%SRCROOT%"
+
+
+class Region(_Part):
+    """[3.30]"""
+
+    start_line: int
+
+
+class PhysicalLocation(_Part):
+    """[3.29]"""
+
+    artifact_location: ArtifactLocation
+    region: Region | None = None
+
+
+class LogicalLocation(_Part):
+    """[3.33]"""
+
+    name: str
+    kind: str = "function"
+
+
+class Location(_Part):
+    """[3.28]"""
+
+    physical_location: PhysicalLocation
+    logical_locations: tuple[LogicalLocation, ...] = ()
+
+
+class Suppression(_Part):
+    """[3.35] The contract accepts a finding, and says why."""
+
+    kind: str = "external"
+    status: str = "accepted"
+    justification: str
+
+
+class Result(_Part):
+    """[3.27]"""
+
+    rule_id: str
+    level: str
+    message: Message
+    locations: tuple[Location, ...]
+    partial_fingerprints: dict[str, str]
+    suppressions: tuple[Suppression, ...]
+
+
+class Rule(_Part):
+    """[3.49]"""
+
+    id: str
+    short_description: Message
+
+
+class Driver(_Part):
+    """[3.19]"""
+
+    name: str = "trampoline-proofs"
+    rules: tuple[Rule, ...]
+
+
+class Tool(_Part):
+    """[3.18]"""
+
+    driver: Driver
+
+
+class Run(_Part):
+    """[3.14]"""
+
+    tool: Tool
+    results: tuple[Result, ...]
+    column_kind: str = "unicodeCodePoints"
+
+
+class Log(BaseModel):
+    """[3.13]"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str = "2.1.0"
+    runs: tuple[Run, ...]
+
+
+def sarif(records: Iterable[ClaimRecord], folders: Mapping[str, str]) -> bytes:
+    """The document, in UTF-8.
+
+    `folders`: where each trampoline's sources lie, relative to the top of the repository. What is
+    refuted, and what could not be decided, is a result; a finding that the contract accepts is a
+    suppressed one. Rules are the claims; a result's fingerprint is that of its cause, so that it is
+    the same after an edit elsewhere.
+    """
+    ordered = in_order(records)
+    rules: dict[str, Rule] = {}
+    for record in ordered:
+        text = Message(text=record.sentence or record.claim)
+        rules.setdefault(record.claim, Rule(id=record.claim, short_description=text))
+    results = [_result(one, folders) for one in ordered if one.verdict != PROVED]
+    run = Run(tool=Tool(driver=Driver(rules=tuple(rules.values()))), results=tuple(results))
+    body = Log(runs=(run,)).model_dump(by_alias=True, exclude_none=True, mode="json")
+    return json.dumps({"$schema": SCHEMA, **body}, indent=2).encode() + b"\n"
+
+
+def _result(record: ClaimRecord, folders: Mapping[str, str]) -> Result:
+    found = cause(record)
+    place = folders.get(record.trampoline, f"trampoline/{record.trampoline}")
+    if found is not None and found.source:
+        file, _, line = found.source.rpartition(":")
+        where = PhysicalLocation(
+            artifact_location=ArtifactLocation(uri=f"{place}/{file}"),
+            region=Region(start_line=int(line)),
+        )
+    else:
+        where = PhysicalLocation(artifact_location=ArtifactLocation(uri=f"{place}/contract.toml"))
+    named = (LogicalLocation(name=found.place),) if found is not None and found.place else ()
+    accepted = record.as_expected and bool(findings([record]))
+    return Result(
+        rule_id=record.claim,
+        level="error" if not record.as_expected else "warning",
+        message=Message(text=_said(record)),
+        locations=(Location(physical_location=where, logical_locations=named),),
+        partial_fingerprints={"cause/v1": found.fingerprint if found else record.verdict},
+        suppressions=(Suppression(justification=record.title),) if accepted else (),
+    )
+
+
+def _said(record: ClaimRecord) -> str:
+    parts = [f"{record.trampoline}: {record.claim} {verdict_words(record)}", record.title]
+    found = cause(record)
+    parts += [found.condition if found else record.reason, holds_for(record)]
+    if record.witness is not None:
+        inputs = ", ".join(f"{name} = {value}" for name, value in record.witness.inputs.items())
+        parts.append(f"smallest input: {inputs}")
+    parts.append(f"evidence: {evidence_words(record)}")
+    return ". ".join(part.rstrip(".") for part in parts if part) + "."

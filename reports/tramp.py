@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: `tramp`. Exit status, of every command: 0 all is as expected, 1 something was
+found or has changed, 2 the command could not do what it was asked to, and one sentence says why.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.record import ClaimRecord
+from reports import explain as explanation
+from reports.changes import changes
+from reports.files import OUT, ReportError, read_all, write_atomically
+from reports.fingerprint import ROOT
+from reports.html import write_page
+from reports.junit import junit
+from reports.markdown import summary
+from reports.sarif import sarif
+from reports.summary import is_contradicted, last_line
+from reports.table import print_table
+from trampoline.contract import load_contract
+from trampoline.errors import UserError
+
+FOUND = 1
+FAILED = 2
+SHIPPED = ROOT / "trampoline"
+
+app = typer.Typer(
+    name="tramp",
+    help="Prove trampolines, and read what was found.\n\nExit status: 0 all is as expected, "
+    "1 something was found or has changed, 2 it could not be done.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Folder = Annotated[Path, typer.Option("--out", help="Folder of the verdict files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.command()
+def prove(
+    contracts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONTRACT]...", help="A shipped trampoline's name, or PATH/contract.toml."
+        ),
+    ] = None,
+    claims: Annotated[
+        list[str] | None, typer.Option("--claim", help="Only this claim (repeatable).")
+    ] = None,
+    safe_sets: Annotated[
+        bool, typer.Option("--safe-sets", help="Find for which inputs a refuted claim holds.")
+    ] = False,
+    second_solver: Annotated[
+        bool, typer.Option("--second-solver", help="Let a second solver decide all again.")
+    ] = False,
+    out: Folder = OUT,
+    as_json: AsJson = False,
+) -> None:
+    """Prove trampolines: all shipped ones, or those given.
+
+    Example: tramp prove multikernel --claim hand_off
+    """
+    paths = [_contract(name) for name in contracts or []]
+    names = [load_contract(path).name for path in paths]
+    command = [sys.executable, "-m", "pytest", "proofs/", "-q", "-n", "auto", "--out", str(out)]
+    for path in paths:
+        if path.parent.parent != SHIPPED:
+            command += ["--trampoline", str(path)]
+    command += ["--safe-sets"] * safe_sets + ["--second-solver"] * second_solver
+    if asked := [part for part in (_named(names), " or ".join(claims or ())) if part]:
+        command += ["-k", " and ".join(f"({part})" for part in asked)]
+    output = sys.stderr if as_json else None
+    status = subprocess.run(command, cwd=ROOT, stdout=output, check=False).returncode
+    if status not in (0, 1):
+        raise typer.Exit(FAILED)
+    if as_json:
+        records = [one for one in read_all(out) if not names or one.trampoline in names]
+        _print_json([one.model_dump() for one in records])
+    raise typer.Exit(FOUND if status else 0)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Holds the verdict files.")] = OUT,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")
+    ] = None,
+    sarif_file: Annotated[
+        Path | None, typer.Option("--sarif", help="Write SARIF 2.1.0 to this file.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="Write a summary in Markdown to this file.")
+    ] = None,
+    since: Annotated[
+        Path | None, typer.Option("--since", help="Say in the summary what changed since then.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the page again, and other forms of it, from verdict files.
+
+    Example: tramp report --sarif proofs.sarif --junit proofs.xml
+    """
+    records = _records(folder)
+    before = None if since is None else _records(since)
+    changed = None if before is None else changes(before, records)
+    write_page(records, folder / "index.html")
+    contents: dict[Path, bytes] = {}
+    if junit_file is not None:
+        contents[junit_file] = junit(records)
+    if sarif_file is not None:
+        contents[sarif_file] = sarif(records, _folders())
+    if markdown_file is not None:
+        contents[markdown_file] = summary(records, changed).encode()
+    write_atomically(contents)
+    if as_json:
+        _print_json([one.model_dump() for one in records])
+    else:
+        console = Console()
+        print_table(records, console)
+        for path in (folder / "index.html", *contents):
+            console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
+        if (line := last_line(records)) is not None:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(FOUND if any(map(_amiss, records)) else 0)
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(help="Folder of verdict files, of one night.")],
+    after: Annotated[Path, typer.Argument(help="The same of a later one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what changed between two nights.
+
+    Example: tramp diff last-night reports/out
+    """
+    found = changes(_records(before), _records(after))
+    if as_json:
+        _print_json([change.model_dump(mode="json") for change in found])
+    else:
+        for change in found:
+            print(f"{change.kind}: {change.trampoline} {change.claim}: {change.text}")
+        if not found:
+            print("nothing changed")
+    raise typer.Exit(FOUND if found else 0)
+
+
+@app.command()
+def explain(
+    finding: Annotated[str, typer.Argument(help="A finding's id, or TRAMPOLINE.CLAIM.")],
+    out: Folder = OUT,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a finding: what is violated, by which input, and how the code comes to it.
+
+    Example: tramp explain MKRFC-2
+    """
+    record = explanation.find(_records(out), finding)
+    if as_json:
+        _print_json(record.model_dump())
+    else:
+        explanation.tell(record, Console(soft_wrap=True, highlight=False, markup=False))
+
+
+def _amiss(record: ClaimRecord) -> bool:
+    return not record.as_expected or is_contradicted(record)
+
+
+def _records(folder: Path) -> list[ClaimRecord]:
+    records = read_all(folder)
+    if not records:
+        raise ReportError(f"{folder}: holds no verdict files; run tramp prove first.")
+    return records
+
+
+def _contract(name: str) -> Path:
+    """Of a shipped trampoline's name, or of a path."""
+    shipped = SHIPPED / name / "contract.toml"
+    if shipped.is_file():
+        return shipped
+    path = Path(name)
+    if path.is_file():
+        return path.resolve()
+    known = sorted(path.parent.name for path in SHIPPED.glob("*/contract.toml"))
+    raise UserError(
+        f"{name}: neither a contract nor a shipped trampoline; give a path to a contract.toml, or "
+        f"one of {', '.join(known)}."
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    """An expression for pytest's -k: these trampolines, and none whose name only contains one."""
+    known = {path.parent.name for path in SHIPPED.glob("*/contract.toml")} | set(names)
+    return " or ".join(
+        " and not ".join([f"({name}", *sorted(k for k in known if name in k and k != name)]) + ")"
+        for name in names
+    )
+
+
+def _folders() -> dict[str, str]:
+    """Where the shipped trampolines lie, by name."""
+    paths = sorted(SHIPPED.glob("*/contract.toml"))
+    return {load_contract(path).name: str(path.parent.relative_to(ROOT)) for path in paths}
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a mistake ends in one sentence and status 2."""
+    try:
+        app(arguments)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()
