@@ -17,6 +17,7 @@ from rich.console import Console
 
 from harness.record import ClaimRecord
 from reports import explain as explanation
+from reports import triage as triaging
 from reports.changes import changes
 from reports.files import OUT, ReportError, read_all, write_atomically
 from reports.fingerprint import ROOT
@@ -169,6 +170,85 @@ def explain(
         _print_json(record.model_dump())
     else:
         explanation.tell(record, Console(soft_wrap=True, highlight=False, markup=False))
+
+
+@app.command()
+def triage(
+    accept: Annotated[
+        str | None, typer.Option(metavar="ID", help="Write this one into its contract.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="The finding in one line; with --accept.")
+    ] = None,
+    contract: Annotated[
+        Path | None,
+        typer.Option(help="The contract, if the trampoline is none of the shipped ones."),
+    ] = None,
+    out: Folder = OUT,
+    as_json: AsJson = False,
+) -> None:
+    """Group refutations that no contract expects by their cause, or accept one as a finding.
+
+    Example: tramp triage --accept MKRFC-20 --reason "RSP is not aligned"
+    """
+    groups = triaging.triage(_records(out))
+    if accept is not None:
+        _accept(groups, accept, reason, contract)
+        return
+    if reason is not None or contract is not None:
+        raise UserError("--reason and --contract belong to --accept; give that, too.")
+    if as_json:
+        _print_json([_as_json(group) for group in groups])
+    else:
+        print("\n".join(map(_told, groups)) or "every refutation is a known finding")
+    raise typer.Exit(FOUND if groups else 0)
+
+
+def _accept(
+    groups: Sequence[triaging.Group], name: str, reason: str | None, contract: Path | None
+) -> None:
+    group = next((one for one in groups if one.proposed == name.upper()), None)
+    if group is None:
+        known = ", ".join(one.proposed for one in groups) or "there is none"
+        raise UserError(f"{name}: no new refutation has this id; those that have one: {known}.")
+    if reason is None:
+        raise UserError(f'--accept {name}: say what the finding is, with --reason "...".')
+    path = contract or SHIPPED / group.cause.trampoline / "contract.toml"
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such contract; give it with --contract.")
+    triaging.accept(group, path, reason)
+    print(f"written: {path}: {group.proposed} for {', '.join(group.claims)}; now prove again")
+
+
+def _told(group: triaging.Group) -> str:
+    first = group.records[0]
+    lines = [
+        f"{group.proposed}: {group.title}",
+        f"  refutes {', '.join(group.claims)} of {group.cause.trampoline}; cause "
+        f"{group.cause.fingerprint}",
+    ]
+    if first.witness is not None:
+        inputs = ", ".join(f"{name} = {value}" for name, value in first.witness.inputs.items())
+        lines.append(f"  smallest input: {inputs}")
+    lines.append(f"  tramp explain {first.trampoline}.{first.claim}")
+    lines.append(f'  tramp triage --accept {group.proposed} --reason "..."')
+    return "\n".join(lines)
+
+
+def _as_json(group: triaging.Group) -> dict[str, object]:
+    root = group.cause
+    return {
+        "proposed": group.proposed,
+        "title": group.title,
+        "trampoline": root.trampoline,
+        "claims": list(group.claims),
+        "fingerprint": root.fingerprint,
+        "condition": root.condition,
+        "place": root.place,
+        "operation": root.operation,
+        "source": root.source,
+        "entry": triaging.entries_text(group, group.title),
+    }
 
 
 def _amiss(record: ClaimRecord) -> bool:
