@@ -40,6 +40,7 @@ from harness.x86.terms import VECTOR
 from proofs.golden import claim_record
 from proofs.safe import describe
 from proofs.subject import Subject
+from reports.causes import cause
 
 Progress = Callable[[str], None]
 MIB = 1 << 20
@@ -304,14 +305,18 @@ def accept(record: ClaimRecord) -> None:
 
 
 def explain(record: ClaimRecord) -> str:
-    """Why a verdict is not the expected one, in a few lines."""
+    """Why a verdict is not the expected one, in a few lines, the last of them what to do next."""
     lines = [f"{record.trampoline}, {record.claim}: {record.verdict}, expected "
              f"{record.expected or Verdict.PROVED}. {record.reason}"]  # fmt: skip
     if record.witness is not None:
+        root = cause(record)
+        at = f" (at {root.source}, {root.place} {root.operation})" if root and root.source else ""
         inputs = ", ".join(f"{name}={value}" for name, value in record.witness.inputs.items())
         lines.append(f"witness: {inputs}")
-        lines.append(f"violated: {'; '.join(record.witness.violated)}")
+        lines.append(f"violated: {'; '.join(record.witness.violated)}{at}")
         lines.append(f"replay: {record.evidence}")
     if record.samples is not None:
         lines += [f"contradiction: {c.reason} {c.predicted}" for c in record.samples.contradictions]
+    if record.verdict == Verdict.REFUTED:
+        lines.append(f"next: tramp explain {record.trampoline}.{record.claim}; tramp triage")
     return "\n".join(lines)

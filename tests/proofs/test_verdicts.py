@@ -77,6 +77,9 @@ def test_another_verdict_than_the_expected_one_fails(
     assert done.returncode == 1
     assert f"tiny, {said}" in done.stdout
     assert "Traceback" not in done.stdout
+    told = {line.partition(":")[0] for line in done.stdout.splitlines()}
+    steps = {"witness", "violated", "replay", "next"}
+    assert told & steps == (steps if claim == "hand_off" else set())
 
 
 def test_a_claim_that_ends_without_a_verdict_is_said_aloud(
