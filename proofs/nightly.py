@@ -17,6 +17,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -26,6 +27,7 @@ from rich.console import Console
 from reports.files import OUT, ReportError, write_atomically
 from reports.fingerprint import ROOT, fingerprint
 from reports.guards import read_guards
+from reports.nights import Entry, keep
 from trampoline.errors import UserError
 
 FOLDER = "nightly"
@@ -86,9 +88,10 @@ class Night(BaseModel):
     stages: dict[str, Done] = {}
 
 
-def night(stages: Sequence[Stage], out: Path, console: Console) -> int:
-    """Run what is not done yet; the exit status. Raises UserError."""
+def night(stages: Sequence[Stage], out: Path, console: Console, whole: bool = False) -> int:
+    """Run what is not done yet; the exit status. A `whole` night is kept. Raises UserError."""
     with _alone(out):
+        now, started = datetime.now(UTC), time.monotonic()
         known = _read(out / FILE)
         mark = fingerprint()
         worst = 0
@@ -114,7 +117,22 @@ def night(stages: Sequence[Stage], out: Path, console: Console) -> int:
             _say(console, f"  {stage.name}: {_minutes(done.seconds)}", status)
             worst = max(worst, status)
         page = subprocess.run([sys.executable, "-m", "reports", str(out)], cwd=ROOT, check=False)
-        return max(worst, NOT_RUN if page.returncode else 0)
+        if page.returncode:
+            return NOT_RUN
+        if whole:
+            kept = keep(out, mark, worst, time.monotonic() - started, now)
+            console.print(_told(kept), markup=False, soft_wrap=True)
+        return worst
+
+
+def _told(kept: Entry) -> str:
+    """What changed, in the terminal; `tramp diff` says it in full."""
+    if kept.changes is None:
+        return f"the first night: {kept.name}"
+    found = [f"  {one.kind}: {one.trampoline} {one.claim}: {one.text}" for one in kept.changes]
+    count = f"{len(found)} change{'s' * (len(found) > 1)}" if found else "nothing changed"
+    head = f"the night {kept.name}: {count}"
+    return "\n".join([head, *found])
 
 
 def _is_done(before: Done | None, mark: str, stage: Stage, out: Path) -> bool:
@@ -174,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only = parser.parse_args(arguments).only
     stages = [stage for stage in STAGES if only in (None, stage.name)]
     try:
-        return night(stages, OUT, Console(highlight=False))
+        return night(stages, OUT, Console(highlight=False), whole=only is None)
     except UserError as error:
         print(error, file=sys.stderr)
         return NOT_RUN

@@ -19,6 +19,7 @@ from reports.diagram import state_diagram
 from reports.files import write_atomically
 from reports.fingerprint import fingerprint
 from reports.guards import read_guards
+from reports.nights import Since, since_last
 from reports.trust import gather
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -62,14 +63,21 @@ class Row:
 
 
 def write_page(records: Iterable[ClaimRecord], path: Path) -> None:
-    """Write the page to `path`, whole or not at all, with the guards below the same folder.
+    """Write the page to `path`, whole or not at all, with the guards below the same folder, and
+    what changed since the last night that is kept there.
 
     Raises ReportError.
     """
-    write_atomically({path: render_page(records, read_guards(path.parent)).encode()})
+    known = list(records)
+    since = since_last(known, path.parent)
+    write_atomically({path: render_page(known, read_guards(path.parent), since).encode()})
 
 
-def render_page(records: Iterable[ClaimRecord], guards: Iterable[GuardRecord] = ()) -> str:
+def render_page(
+    records: Iterable[ClaimRecord],
+    guards: Iterable[GuardRecord] = (),
+    since: Since | None = None,
+) -> str:
     """The page as text. Every string of a record is escaped."""
     ordered = summary.in_order(records)
     return (
@@ -82,10 +90,20 @@ def render_page(records: Iterable[ClaimRecord], guards: Iterable[GuardRecord] = 
             stale_line=summary.stale_line(ordered, fingerprint()),
             last_line=summary.last_line(ordered),
             findings=summary.findings(ordered),
+            since=since,
+            changed=_changed(since),
             trust=gather(ordered, guards),
             sections=[_section(name, group) for name, group in summary.by_trampoline(ordered)],
         )
     )
+
+
+def _changed(since: Since | None) -> dict[tuple[str, str], str]:
+    """What changed of a claim, in a word or two, by trampoline and claim."""
+    words: dict[tuple[str, str], list[str]] = {}
+    for change in since.changes if since else ():
+        words.setdefault((change.trampoline, change.claim), []).append(change.kind)
+    return {key: ", ".join(kinds) for key, kinds in words.items()}
 
 
 def compare(replay: ReplayRecord) -> list[Row]:

@@ -24,6 +24,7 @@ from reports.fingerprint import ROOT
 from reports.html import write_page
 from reports.junit import junit
 from reports.markdown import summary
+from reports.nights import folder as folder_of
 from reports.sarif import sarif
 from reports.summary import is_contradicted, last_line
 from reports.table import print_table
@@ -136,15 +137,16 @@ def report(
 
 @app.command()
 def diff(
-    before: Annotated[Path, typer.Argument(help="Folder of verdict files, of one night.")],
-    after: Annotated[Path, typer.Argument(help="The same of a later one.")],
+    before: Annotated[str, typer.Argument(help="A night's name, or a folder of verdict files.")],
+    after: Annotated[str, typer.Argument(help="The same of a later one.")],
+    out: Folder = OUT,
     as_json: AsJson = False,
 ) -> None:
     """Say what changed between two nights.
 
-    Example: tramp diff last-night reports/out
+    Example: tramp diff 2026-11-29 2026-11-30
     """
-    found = changes(_records(before), _records(after))
+    found = changes(_records(folder_of(out, before)), _records(folder_of(out, after)))
     if as_json:
         _print_json([change.model_dump(mode="json") for change in found])
     else:

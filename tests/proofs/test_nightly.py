@@ -17,7 +17,8 @@ from proofs.nightly import FILE, FOLDER, LOCK, Night, Stage, night
 from reports.files import ReportError, write_records
 from reports.fingerprint import ROOT, fingerprint
 from reports.guards import NAMES, write_guard
-from tests.reports.factory import proved
+from reports.nights import history
+from tests.reports.factory import proved, refuted
 from trampoline.errors import UserError
 
 
@@ -147,3 +148,20 @@ def test_every_stage_names_a_command_that_exists(capfd: Any) -> None:
         help_of = [sys.executable, "-m", one.module, "--help"]
         done = subprocess.run(help_of, cwd=ROOT, capture_output=True, check=False)
         assert done.returncode == 0, one
+
+
+def test_a_whole_night_is_kept_with_what_changed(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(highlight=False)
+    assert run([stage("a", tmp_path)], out) == 0
+    assert history(out) == []
+    assert night([stage("a", tmp_path)], out, console, whole=True) == 0
+    (first,) = history(out)
+    assert (first.status, first.changes, first.fingerprint) == (0, None, fingerprint())
+    write_records([refuted("multikernel", "hand_off", as_expected=False)], out)
+    assert night([stage("b", tmp_path, 1)], out, console, whole=True) == 1
+    said = capsys.readouterr().out
+    assert f"the first night: {first.name}" in said
+    assert "1 change\n  new finding: multikernel hand_off: PROVED before, now REFUTED" in said
+    assert history(out)[1].status == 1
