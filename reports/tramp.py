@@ -26,7 +26,7 @@ from reports.junit import junit
 from reports.markdown import summary
 from reports.nights import folder as folder_of
 from reports.sarif import sarif
-from reports.summary import is_contradicted, last_line
+from reports.summary import is_contradicted, last_line, verdict_words
 from reports.table import print_table
 from trampoline.contract import load_contract
 from trampoline.errors import UserError
@@ -193,7 +193,8 @@ def triage(
 
     Example: tramp triage --accept MKRFC-20 --reason "RSP is not aligned"
     """
-    groups = triaging.triage(_records(out))
+    records = _records(out)
+    groups = triaging.triage(records)
     if accept is not None:
         _accept(groups, accept, reason, contract)
         return
@@ -203,7 +204,10 @@ def triage(
         _print_json([_as_json(group) for group in groups])
     else:
         print("\n".join(map(_told, groups)) or "every refutation is a known finding")
-    raise typer.Exit(FOUND if groups else 0)
+    for record in (undecided := triaging.undecided(records)):
+        said = f"{record.trampoline} {record.claim}: {verdict_words(record)}: {record.reason}"
+        print(said, file=sys.stderr)
+    raise typer.Exit(FOUND if groups or undecided else 0)
 
 
 def _accept(

@@ -68,6 +68,11 @@ def triage(records: Sequence[ClaimRecord]) -> list[Group]:
     return groups
 
 
+def undecided(records: Sequence[ClaimRecord]) -> list[ClaimRecord]:
+    """Verdicts that no contract expects and that are no refutations: nothing to accept."""
+    return [one for one in in_order(records) if not one.as_expected and one.verdict != REFUTED]
+
+
 def accept(group: Group, contract: Path, title: str) -> None:
     """Write the finding into the contract. Raises UserError, and then nothing is written."""
     try:

@@ -116,6 +116,12 @@ def test_the_command_lists_and_accepts(tmp_path: Path, capsys: Any) -> None:
     assert run(capsys, "triage", "--out", known)[:2] == (0, "every refutation is a known finding\n")
 
 
+def test_what_is_not_decided_is_said_and_is_not_as_expected(tmp_path: Path, capsys: Any) -> None:
+    unknown = proved("own", verdict="UNKNOWN", as_expected=False, reason="z3 gave up")
+    status, _, said = run(capsys, "triage", "--out", folder(tmp_path, [unknown]))
+    assert (status, said) == (1, "own hand_off: UNKNOWN (expected PROVED): z3 gave up\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
