@@ -39,8 +39,8 @@ from reports.guards import write_guard
 from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
 from trampoline.image import load_image
+from trampoline.shipped import contracts
 
-SHIPPED = Path(__file__).resolve().parent.parent / "trampoline"
 CLAIMS: dict[str, Callable[..., None]] = {
     name.removeprefix("test_"): claim
     for module in (test_hand_off, test_identity_map, test_frame)
@@ -180,8 +180,8 @@ def collected(subject: Subject, claim: str) -> tuple[Obligation, ...]:
 
 def shipped() -> list[Contract]:
     """Those of which the contract expects all these claims PROVED."""
-    contracts = [load_contract(path) for path in sorted(SHIPPED.glob("*/contract.toml"))]
-    return [contract for contract in contracts if _expects_proofs(contract)]
+    found = map(load_contract, contracts())
+    return [contract for contract in found if _expects_proofs(contract)]
 
 
 def _expects_proofs(contract: Contract) -> bool:

@@ -20,11 +20,11 @@ from reports.table import print_table
 from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
 from trampoline.image import Image, load_image
+from trampoline.shipped import contracts
 
 NO_VERDICT = 3
 """Exit status where a claim was asked and has no verdict: pytest's own for internal errors."""
 OF_PAIRS = ("test_protocol.py", "test_host.py")
-SHIPPED = Path(__file__).resolve().parent.parent / "trampoline"
 _asked: set[str] = set()
 """Node ids of the tests that ran, in this process or in one of several."""
 
@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for solver in ("smt", "sat"):
         z3.set_param(f"{solver}.random_seed", config.getoption("--seed"))
     loaded: dict[str, tuple[Contract, Image]] = {}
-    paths = [*sorted(SHIPPED.glob("*/contract.toml")), *config.getoption("--trampoline")]
+    paths = [*contracts(), *config.getoption("--trampoline")]
     try:
         for path in paths:
             contract = load_contract(path)

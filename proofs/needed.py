@@ -31,11 +31,12 @@ from proofs.mutants.judge import named, proved_of
 from proofs.subject import Subject
 from proofs.two_starts import Other
 from reports.files import OUT
-from reports.fingerprint import ROOT, fingerprint
+from reports.fingerprint import fingerprint
 from reports.guards import write_guard
 from trampoline.contract import load_contract
 from trampoline.errors import UserError
 from trampoline.image import load_image
+from trampoline.shipped import contracts
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m proofs.needed", description=__doc__.split("\n")[0])
     parser.add_argument("contracts", type=Path, nargs="*", metavar="PATH/contract.toml")
     given = parser.parse_args(arguments).contracts
-    shipped = sorted((ROOT / "trampoline").glob("*/contract.toml"))
+    shipped = contracts()
     mark, console, began, found = fingerprint(), Console(highlight=False), time.monotonic(), []
     processes = multiprocessing.get_context("spawn")  # z3 does not survive a fork
     try:

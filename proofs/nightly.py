@@ -5,7 +5,9 @@
 
 A stage that fails does not keep the others from running. What a stage has found stays: a night that
 was interrupted goes on where it stopped, and starts anew when anything in the project changed.
-Exit status: 0 all is as expected; 1 some stage has found something; 2 some stage could not be run.
+Exit status: 0 all is as expected, and as in the last night; 1 something was found, or has changed
+(but for times); 2 some stage could not be run, or something not be decided; 3 a contradiction: two
+solvers disagree, or QEMU does something else than was proved.
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ from typing import NamedTuple, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
-from reports.files import OUT, ReportError, write_atomically
+from harness.record import ClaimRecord
+from reports.changes import Kind
+from reports.files import OUT, ReportError, read_all, write_atomically
 from reports.fingerprint import ROOT, fingerprint
 from reports.guards import read_guards
 from reports.nights import Entry, keep
+from reports.summary import is_contradicted
 from trampoline.errors import UserError
 
 FOLDER = "nightly"
@@ -36,6 +41,8 @@ FILE = f"{FOLDER}/stages.json"
 LOCK = f"{FOLDER}/lock"
 FOUND = 1
 NOT_RUN = 2
+CONTRADICTION = 3
+DECIDED = ("PROVED", "REFUTED")
 
 
 class Stage(NamedTuple):
@@ -119,10 +126,20 @@ def night(stages: Sequence[Stage], out: Path, console: Console, whole: bool = Fa
         page = subprocess.run([sys.executable, "-m", "reports", str(out)], cwd=ROOT, check=False)
         if page.returncode:
             return NOT_RUN
+        worst = max(worst, _of_verdicts(read_all(out)))
         if whole:
             kept = keep(out, mark, worst, time.monotonic() - started, now)
             console.print(_told(kept), markup=False, soft_wrap=True)
+            if any(change.kind is not Kind.SLOWER for change in kept.changes or ()):
+                worst = max(worst, FOUND)
         return worst
+
+
+def _of_verdicts(records: Sequence[ClaimRecord]) -> int:
+    """What the verdicts say of the exit status: a stage tells only whether they are as expected."""
+    if any(one.verdict == "DISAGREE" or is_contradicted(one) for one in records):
+        return CONTRADICTION
+    return NOT_RUN if any(one.verdict not in DECIDED for one in records) else 0
 
 
 def _told(kept: Entry) -> str:

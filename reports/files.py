@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -71,6 +72,14 @@ def write_records(records: Iterable[ClaimRecord], folder: Path) -> None:
             )
         contents[path] = record.model_dump_json(indent=2).encode() + b"\n"
     write_atomically(contents)
+
+
+def schema() -> bytes:
+    """The JSON Schema (draft 2020-12) of a verdict file of this version, in UTF-8."""
+    body = ClaimRecord.model_json_schema(mode="serialization")
+    body["properties"]["schema_version"]["const"] = SCHEMA
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(dialect | body, indent=2).encode() + b"\n"
 
 
 def read_all(folder: Path) -> list[ClaimRecord]:

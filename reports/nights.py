@@ -16,6 +16,9 @@ from harness.record import ClaimRecord
 from reports.changes import Change, changes
 from reports.files import ReportError, read_all, write_atomically
 from reports.guards import FOLDER as GUARDS
+from reports.junit import junit
+from reports.markdown import summary
+from reports.sarif import sarif
 
 FOLDER = "nights"
 HISTORY = f"{FOLDER}/history.jsonl"
@@ -100,18 +103,26 @@ def since_last(records: Sequence[ClaimRecord], out: Path) -> Since | None:
 
 
 def keep(out: Path, mark: str, status: int, seconds: float, now: datetime) -> Entry:
-    """Keep what `out` holds now as a night. `mark`: the project's fingerprint; `now`: in UTC.
+    """Keep what `out` holds now as a night, and write it in all forms. `mark`: the project's
+    fingerprint; `now`: in UTC.
 
     The folder appears whole, and the history gets its line after that. Raises ReportError.
     """
     records = read_all(out)
     since = since_last(records, out)
+    changed = None if since is None or since.problem else since.changes
+    forms = {
+        "summary.md": summary(records, changed).encode(),
+        "proofs.sarif": sarif(records),
+        "junit.xml": junit(records),
+    }
+    write_atomically({out / form: data for form, data in forms.items()})
     name = _free(out, f"{now:%Y-%m-%d}")
     place = out / FOLDER / name
     beside = place.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         beside.mkdir(parents=True)
-        for path in (*out.glob("*.json"), out / "index.html"):
+        for path in (*out.glob("*.json"), out / "index.html", *(out / form for form in forms)):
             shutil.copy2(path, beside)
         if (out / GUARDS).is_dir():
             shutil.copytree(out / GUARDS, beside / GUARDS)
@@ -128,7 +139,7 @@ def keep(out: Path, mark: str, status: int, seconds: float, now: datetime) -> En
         status=status,
         seconds=round(seconds, 1),
         verdicts=dict(Counter(record.verdict for record in records)),
-        changes=None if since is None or since.problem else since.changes,
+        changes=changed,
     )
     lines = [one.model_dump_json() for one in (*history(out), entry)]
     write_atomically({out / HISTORY: ("\n".join(lines) + "\n").encode()})

@@ -7,7 +7,7 @@ Sections in brackets below are the standard's.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -124,28 +124,28 @@ class Log(BaseModel):
     runs: tuple[Run, ...]
 
 
-def sarif(records: Iterable[ClaimRecord], folders: Mapping[str, str]) -> bytes:
+def sarif(records: Iterable[ClaimRecord]) -> bytes:
     """The document, in UTF-8.
 
-    `folders`: where each trampoline's sources lie, relative to the top of the repository. What is
-    refuted, and what could not be decided, is a result; a finding that the contract accepts is a
-    suppressed one. Rules are the claims; a result's fingerprint is that of its cause, so that it is
-    the same after an edit elsewhere.
+    Sources are said to lie in trampoline/NAME, as those of all shipped ones do. What is refuted,
+    and what could not be decided, is a result; a finding that the contract accepts is a suppressed
+    one. Rules are the claims; a result's fingerprint is that of its cause, so that it is the same
+    after an edit elsewhere.
     """
     ordered = in_order(records)
     rules: dict[str, Rule] = {}
     for record in ordered:
         text = Message(text=record.sentence or record.claim)
         rules.setdefault(record.claim, Rule(id=record.claim, short_description=text))
-    results = [_result(one, folders) for one in ordered if one.verdict != PROVED]
+    results = [_result(one) for one in ordered if one.verdict != PROVED]
     run = Run(tool=Tool(driver=Driver(rules=tuple(rules.values()))), results=tuple(results))
     body = Log(runs=(run,)).model_dump(by_alias=True, exclude_none=True, mode="json")
     return json.dumps({"$schema": SCHEMA, **body}, indent=2).encode() + b"\n"
 
 
-def _result(record: ClaimRecord, folders: Mapping[str, str]) -> Result:
+def _result(record: ClaimRecord) -> Result:
     found = cause(record)
-    place = folders.get(record.trampoline, f"trampoline/{record.trampoline}")
+    place = f"trampoline/{record.trampoline}"
     if found is not None and found.source:
         file, _, line = found.source.rpartition(":")
         where = PhysicalLocation(

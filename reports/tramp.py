@@ -19,7 +19,7 @@ from harness.record import ClaimRecord
 from reports import explain as explanation
 from reports import triage as triaging
 from reports.changes import changes
-from reports.files import OUT, ReportError, read_all, write_atomically
+from reports.files import OUT, ReportError, read_all, schema, write_atomically
 from reports.fingerprint import ROOT
 from reports.html import write_page
 from reports.junit import junit
@@ -30,10 +30,11 @@ from reports.summary import is_contradicted, last_line, verdict_words
 from reports.table import print_table
 from trampoline.contract import load_contract
 from trampoline.errors import UserError
+from trampoline.shipped import contract_of
+from trampoline.shipped import contracts as shipped
 
 FOUND = 1
 FAILED = 2
-SHIPPED = ROOT / "trampoline"
 
 app = typer.Typer(
     name="tramp",
@@ -75,7 +76,7 @@ def prove(
     names = [load_contract(path).name for path in paths]
     command = [sys.executable, "-m", "pytest", "proofs/", "-q", "-n", "auto", "--out", str(out)]
     for path in paths:
-        if path.parent.parent != SHIPPED:
+        if path not in shipped():
             command += ["--trampoline", str(path)]
     command += ["--safe-sets"] * safe_sets + ["--second-solver"] * second_solver
     if asked := [part for part in (_named(names), " or ".join(claims or ())) if part]:
@@ -102,6 +103,9 @@ def report(
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", help="Write a summary in Markdown to this file.")
     ] = None,
+    schema_file: Annotated[
+        Path | None, typer.Option("--schema", help="Write the JSON Schema of verdict files here.")
+    ] = None,
     since: Annotated[
         Path | None, typer.Option("--since", help="Say in the summary what changed since then.")
     ] = None,
@@ -119,9 +123,11 @@ def report(
     if junit_file is not None:
         contents[junit_file] = junit(records)
     if sarif_file is not None:
-        contents[sarif_file] = sarif(records, _folders())
+        contents[sarif_file] = sarif(records)
     if markdown_file is not None:
         contents[markdown_file] = summary(records, changed).encode()
+    if schema_file is not None:
+        contents[schema_file] = schema()
     write_atomically(contents)
     if as_json:
         _print_json([one.model_dump() for one in records])
@@ -219,7 +225,7 @@ def _accept(
         raise UserError(f"{name}: no new refutation has this id; those that have one: {known}.")
     if reason is None:
         raise UserError(f'--accept {name}: say what the finding is, with --reason "...".')
-    path = contract or SHIPPED / group.cause.trampoline / "contract.toml"
+    path = contract or contract_of(group.cause.trampoline)
     if not path.is_file():
         raise UserError(f"{path}: there is no such contract; give it with --contract.")
     triaging.accept(group, path, reason)
@@ -270,13 +276,12 @@ def _records(folder: Path) -> list[ClaimRecord]:
 
 def _contract(name: str) -> Path:
     """Of a shipped trampoline's name, or of a path."""
-    shipped = SHIPPED / name / "contract.toml"
-    if shipped.is_file():
-        return shipped
+    if (path := contract_of(name)).is_file():
+        return path
     path = Path(name)
     if path.is_file():
         return path.resolve()
-    known = sorted(path.parent.name for path in SHIPPED.glob("*/contract.toml"))
+    known = [path.parent.name for path in shipped()]
     raise UserError(
         f"{name}: neither a contract nor a shipped trampoline; give a path to a contract.toml, or "
         f"one of {', '.join(known)}."
@@ -285,17 +290,11 @@ def _contract(name: str) -> Path:
 
 def _named(names: Sequence[str]) -> str:
     """An expression for pytest's -k: these trampolines, and none whose name only contains one."""
-    known = {path.parent.name for path in SHIPPED.glob("*/contract.toml")} | set(names)
+    known = {path.parent.name for path in shipped()} | set(names)
     return " or ".join(
         " and not ".join([f"({name}", *sorted(k for k in known if name in k and k != name)]) + ")"
         for name in names
     )
-
-
-def _folders() -> dict[str, str]:
-    """Where the shipped trampolines lie, by name."""
-    paths = sorted(SHIPPED.glob("*/contract.toml"))
-    return {load_contract(path).name: str(path.parent.relative_to(ROOT)) for path in paths}
 
 
 def _print_json(value: object) -> None:

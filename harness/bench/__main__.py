@@ -26,6 +26,7 @@ from harness.record import ClaimRecord
 from harness.x86.execute import execute
 from trampoline.contract import Contract, load_contract
 from trampoline.image import Image, load_image
+from trampoline.shipped import contracts
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = Path(__file__).resolve().parent / "wide"
@@ -53,7 +54,7 @@ class Stock:
 def main() -> None:
     """Measure and print."""
     console = Console()
-    shipped = [load_contract(p) for p in sorted((ROOT / "trampoline").glob("*/contract.toml"))]
+    shipped = [load_contract(path) for path in contracts()]
     images = {contract.name: load_image(contract) for contract in shipped}
     table = Table("what", "measured", "wanted", title="trampoline-proofs on this machine")
     own: dict[str, float] = {}

@@ -27,10 +27,11 @@ from harness.lockstep.unicorn_cpu import NAME
 from harness.lockstep.whole import QEMU, UNICORN, step_through
 from harness.options import positive
 from reports.files import OUT, write_atomically
-from reports.fingerprint import ROOT, fingerprint
+from reports.fingerprint import fingerprint
 from reports.guards import write_guard
 from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
+from trampoline.shipped import contracts
 
 Record = TypeVar("Record", WholeRecord, SingleRecord)
 
@@ -135,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=OUT / "lockstep", help="default: reports/out/lockstep"
     )
     options = parser.parse_args(arguments)
-    shipped = sorted((ROOT / "trampoline").glob("*/contract.toml"))
+    shipped = contracts()
     options.contracts = options.contracts or shipped
     console = Console(highlight=False)
     try:

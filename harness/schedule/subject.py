@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
-import trampoline
 from harness.protocol.pair import pair_of
 from harness.x86.execute import execute
 from models.protocol import Pair
@@ -15,6 +13,7 @@ from trampoline.contract import Contract, load_contract
 from trampoline.errors import UserError
 from trampoline.host_object import HostObject, host_of
 from trampoline.image import Image, load_image
+from trampoline.shipped import contract_of, contracts
 
 BASE = 0x90000
 """Where the area lies: physical, page aligned."""
@@ -48,10 +47,9 @@ class Subject:
 
 def load_parts(name: str) -> Parts:
     """The shipped trampoline of this name, and its host. Raises UserError."""
-    shipped = Path(trampoline.__file__).parent
-    path = shipped / name / "contract.toml"
+    path = contract_of(name)
     if not path.is_file():
-        found = [load_contract(one) for one in sorted(shipped.glob("*/contract.toml"))]
+        found = [load_contract(one) for one in contracts()]
         known = ", ".join(contract.name for contract in found if contract.host is not None)
         raise UserError(f"{name}: no such trampoline; name one of {known}.")
     contract = load_contract(path)

@@ -39,9 +39,10 @@ from proofs.mutants.survivors import EXPLAINED, explained, survivors_of, unused
 from proofs.mutants.trial import EQUIVALENT, NOT_BUILT, SURVIVED, Trial
 from proofs.mutants.workers import UNDECIDED
 from reports.files import OUT
-from reports.fingerprint import ROOT, SURVIVORS, fingerprint
+from reports.fingerprint import SURVIVORS, fingerprint
 from reports.guards import write_guard
 from trampoline.errors import UserError
+from trampoline.shipped import contracts as all_shipped
 
 EVERY = 5.0
 """Seconds between two times that the file is written."""
@@ -279,11 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     console = Console()
     began, mark = time.monotonic(), fingerprint()
-    shipped = [
-        path
-        for path in sorted((ROOT / "trampoline").glob("*/contract.toml"))
-        if trial.all_proved(path)
-    ]
+    shipped = [path for path in all_shipped() if trial.all_proved(path)]
     contracts = options.contracts or shipped
     try:
         with workers.cluster(options.jobs, options.scheduler) as client:

@@ -18,11 +18,12 @@ from harness.certify.sat import LIMIT, Cadical
 from harness.solve.obligation import Obligation
 from harness.x86.execute import execute
 from harness.x86.terms import ENTRY_MEMORY
-from proofs.certify import SHIPPED, collected
+from proofs.certify import collected
 from proofs.subject import Subject
 from tests.solve.toys import X, Y, byte
 from trampoline.contract import load_contract
 from trampoline.image import load_image
+from trampoline.shipped import contract_of
 
 SMALL = Obligation("small", (z3.ULT(X, 8), Y == X + 1), {"sum": z3.ULT(X + Y, 16)})
 HELD = z3.Select(ENTRY_MEMORY, z3.ZeroExt(32, X)), z3.Select(ENTRY_MEMORY, z3.ZeroExt(32, Y))
@@ -163,7 +164,7 @@ def test_what_the_verified_checker_rejects_has_failed() -> None:
 
 
 def shipped(name: str) -> Subject:
-    contract = load_contract(SHIPPED / name / "contract.toml")
+    contract = load_contract(contract_of(name))
     image = load_image(contract)
     return Subject(contract, image, execute(contract, image))
 

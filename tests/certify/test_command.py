@@ -15,15 +15,16 @@ from harness.certify.sat import Cadical
 from harness.certify.verified import Acl2
 from harness.x86 import execute as execution
 from proofs import certify
-from proofs.certify import SHIPPED, collected, guard_of, main, shipped
+from proofs.certify import collected, guard_of, main, shipped
 from proofs.prove import Prove
 from proofs.subject import Subject
 from tests.proofs.variants import TINY
 from trampoline.contract import load_contract
 from trampoline.errors import UserError
 from trampoline.image import load_image
+from trampoline.shipped import contract_of
 
-LEGOOS = str(SHIPPED / "legoos" / "contract.toml")
+LEGOOS = str(contract_of("legoos"))
 
 
 @pytest.fixture

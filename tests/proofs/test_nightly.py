@@ -12,13 +12,14 @@ import pytest
 from rich.console import Console
 
 from harness.guard import GuardRecord
+from harness.record import ClaimRecord, Evidence
 from proofs import nightly
 from proofs.nightly import FILE, FOLDER, LOCK, Night, Stage, night
 from reports.files import ReportError, write_records
 from reports.fingerprint import ROOT, fingerprint
 from reports.guards import NAMES, write_guard
 from reports.nights import history
-from tests.reports.factory import proved, refuted
+from tests.reports.factory import proved, refuted, replay, samples
 from trampoline.errors import UserError
 
 
@@ -165,3 +166,34 @@ def test_a_whole_night_is_kept_with_what_changed(
     assert f"the first night: {first.name}" in said
     assert "1 change\n  new finding: multikernel hand_off: PROVED before, now REFUTED" in said
     assert history(out)[1].status == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        (proved(), 0),
+        (refuted(), 0),
+        (proved(verdict="UNKNOWN"), 2),
+        (proved(verdict="DISAGREE"), 3),
+        (proved(samples=samples(contradictions=(replay(Evidence.CONTRADICTED),))), 3),
+    ],
+)
+def test_what_is_not_decided_or_contradicts_shows_in_the_exit_status(
+    tmp_path: Path, out: Path, record: ClaimRecord, status: int
+) -> None:
+    write_records([record], out)
+    assert run([stage("a", tmp_path)], out) == status
+
+
+def test_a_change_shows_in_the_exit_status_but_a_longer_time_does_not(
+    tmp_path: Path, out: Path
+) -> None:
+    quiet = Console(quiet=True)
+    for record, status in (
+        (proved(), 0),
+        (proved(seconds=9.0), 0),
+        (refuted("multikernel", "hand_off"), 1),
+        (refuted("multikernel", "hand_off"), 0),
+    ):
+        write_records([record], out)
+        assert night([stage("a", tmp_path)], out, quiet, whole=True) == status

@@ -36,7 +36,8 @@ def test_a_night_is_a_folder_and_a_line(tmp_path: Path) -> None:
     assert history(tmp_path) == [entry]
     place = tmp_path / "nights" / entry.name
     assert read_all(place) == [proved(), refuted()]
-    assert (place / "index.html").read_bytes() == (tmp_path / "index.html").read_bytes()
+    for name in ("index.html", "summary.md", "proofs.sarif", "junit.xml"):
+        assert (place / name).read_bytes() == (tmp_path / name).read_bytes() != b""
 
 
 def test_what_changed_since_the_night_before_is_on_the_page_and_in_the_history(

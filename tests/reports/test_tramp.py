@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from harness.record import ClaimRecord
 from reports import tramp
@@ -112,8 +113,14 @@ def test_a_report_has_all_forms_and_its_status_says_what_is_amiss(
         assert f"written: {path}" in said
     assert "Nothing changed" in files[2].read_text()
     folder(out, [UNEXPECTED])
-    status, said, _ = run(capsys, "report", out, "--json")
+    shape = tmp_path / "schema.json"
+    status, said, _ = run(capsys, "report", out, "--json", "--schema", shape)
     assert (status, len(json.loads(said))) == (1, 2)
+    check = Draft202012Validator(json.loads(shape.read_text()))
+    for one in json.loads(said):
+        check.validate(one)
+        assert not check.is_valid({**one, "schema_version": 2})
+        assert not check.is_valid({**one, "more": 1})
 
 
 def test_a_mistake_is_one_sentence_and_status_two(tmp_path: Path, capsys: Any) -> None:
