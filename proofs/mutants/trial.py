@@ -109,7 +109,7 @@ class Trial:
         for base in (self._base, None):
             run = execute(contract, image, base)
             if base is not None and not differences(self._original_of(change, base), run):
-                continue  # no claim can turn there
+                continue  # a claim that turns there turns at all bases, where it is asked next
             if (found := self._turned(contract, image, run, base, without)) != NONE:
                 return outcome(found[1], found=found)
         # Of what other CPUs see, the order of reads is a part, which is not compared below.
