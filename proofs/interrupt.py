@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Ctrl-C that arrives inside a destructor (z3's terms have one) is put off until that is over.
+"""Ctrl-C that arrives where an exception would not come through is put off until that is over.
 
-Python ignores exceptions of destructors, so a KeyboardInterrupt raised there would be lost.
+Python ignores exceptions of destructors (z3's terms have one), so a KeyboardInterrupt raised there
+would be lost. What `from_param` raises, with which ctypes takes arguments (z3's types have one),
+becomes an ArgumentError.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import signal
 from types import FrameType
 
 DELAY = 0.01  # seconds
+NOT_THROUGH = ("__del__", "from_param")
+"""Functions out of which an exception does not come as what it is."""
 
 
 def install() -> None:
@@ -20,7 +24,7 @@ def install() -> None:
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
     while frame is not None:
-        if frame.f_code.co_name == "__del__":
+        if frame.f_code.co_name in NOT_THROUGH:
             signal.setitimer(signal.ITIMER_REAL, DELAY)
             return
         frame = frame.f_back

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.proofs.conftest import PROOFS, ROOT
 from tests.proofs.variants import TINY
 from tests.qemu.jobs import qemu_children
@@ -59,19 +61,29 @@ def test_ctrl_c_leaves_nothing_behind(checkout: Path, tmp_path: Path, needs_qemu
     assert [path for path in tmp_path.iterdir() if path.name.startswith("trampoline-")] == []
 
 
-def test_ctrl_c_inside_a_destructor_is_not_lost() -> None:
-    """Python drops an exception that a destructor raises."""
-    lines = (
-        "import signal, time",
-        "from proofs import interrupt",
-        "interrupt.install()",
-        "class Term:",
-        "    def __del__(self):",
-        "        signal.raise_signal(signal.SIGINT)",
-        "Term()",
-        "time.sleep(10)",
-    )
-    command = [sys.executable, "-c", "\n".join(lines)]
+DESTRUCTOR = """
+class Term:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+Term()
+"""
+ARGUMENT = """
+class Term:
+    @classmethod
+    def from_param(cls, value):
+        signal.raise_signal(signal.SIGINT)
+        return ctypes.c_int(value)
+function = ctypes.CDLL(None).abs
+function.argtypes = [Term]
+function(1)
+"""
+
+
+@pytest.mark.parametrize("code", [DESTRUCTOR, ARGUMENT], ids=["destructor", "argument for C"])
+def test_ctrl_c_where_no_exception_comes_through_is_not_lost(code: str) -> None:
+    """Python drops an exception that a destructor raises; ctypes makes another one of it."""
+    before = "import ctypes, signal, time\nfrom proofs import interrupt\ninterrupt.install()\n"
+    command = [sys.executable, "-c", f"{before}{code}\ntime.sleep(10)"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
