@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
 from harness.record import ClaimRecord
-from reports.changes import Kind
+from reports.causes import PROVED, REFUTED
 from reports.files import OUT, ReportError, read_all, write_atomically
 from reports.fingerprint import ROOT, fingerprint
 from reports.guards import read_guards
@@ -42,7 +42,6 @@ LOCK = f"{FOLDER}/lock"
 FOUND = 1
 NOT_RUN = 2
 CONTRADICTION = 3
-DECIDED = ("PROVED", "REFUTED")
 
 
 class Stage(NamedTuple):
@@ -130,8 +129,7 @@ def night(stages: Sequence[Stage], out: Path, console: Console, whole: bool = Fa
         if whole:
             kept = keep(out, mark, worst, time.monotonic() - started, now)
             console.print(_told(kept), markup=False, soft_wrap=True)
-            if any(change.kind is not Kind.SLOWER for change in kept.changes or ()):
-                worst = max(worst, FOUND)
+            worst = kept.status
         return worst
 
 
@@ -139,14 +137,14 @@ def _of_verdicts(records: Sequence[ClaimRecord]) -> int:
     """What the verdicts say of the exit status: a stage tells only whether they are as expected."""
     if any(one.verdict == "DISAGREE" or is_contradicted(one) for one in records):
         return CONTRADICTION
-    return NOT_RUN if any(one.verdict not in DECIDED for one in records) else 0
+    return NOT_RUN if any(one.verdict not in (PROVED, REFUTED) for one in records) else 0
 
 
 def _told(kept: Entry) -> str:
     """What changed, in the terminal; `tramp diff` says it in full."""
     if kept.changes is None:
         return f"the first night: {kept.name}"
-    found = [f"  {one.kind}: {one.trampoline} {one.claim}: {one.text}" for one in kept.changes]
+    found = [f"  {change.line}" for change in kept.changes]
     count = f"{len(found)} change{'s' * (len(found) > 1)}" if found else "nothing changed"
     head = f"the night {kept.name}: {count}"
     return "\n".join([head, *found])

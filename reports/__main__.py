@@ -11,10 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from reports.files import OUT, ReportError, read_all
-from reports.fingerprint import fingerprint
 from reports.html import write_page
-from reports.summary import stale_line
-from reports.table import last_line, print_table
+from reports.table import print_cautions, print_table
 from trampoline.errors import UserError
 
 
@@ -40,10 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print_table(records, console)
     console.print(f"report: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
-    if (line := stale_line(records, fingerprint())) is not None:
-        console.print(line, style="bold red", markup=False, highlight=False, soft_wrap=True)
-    if (line := last_line(records)) is not None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_cautions(records, console)
     return 0
 
 

@@ -44,6 +44,11 @@ class Change(BaseModel):
     claim: str
     text: str
 
+    @property
+    def line(self) -> str:
+        """For a terminal."""
+        return f"{self.kind}: {self.trampoline} {self.claim}: {self.text}"
+
 
 def changes(before: Iterable[ClaimRecord], after: Iterable[ClaimRecord]) -> list[Change]:
     """All changes, the worst first; of one kind in the order of the table."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.record import ClaimRecord
-from reports.changes import Change, changes
+from reports.changes import Change, Kind, changes
 from reports.files import ReportError, read_all, write_atomically
 from reports.guards import FOLDER as GUARDS
 from reports.junit import junit
@@ -23,6 +23,8 @@ from reports.sarif import sarif
 FOLDER = "nights"
 HISTORY = f"{FOLDER}/history.jsonl"
 SCHEMA = 1
+CHANGED = 1
+"""The exit status of a night that is as expected, but not as the one before."""
 
 
 class Entry(BaseModel):
@@ -104,13 +106,15 @@ def since_last(records: Sequence[ClaimRecord], out: Path) -> Since | None:
 
 def keep(out: Path, mark: str, status: int, seconds: float, now: datetime) -> Entry:
     """Keep what `out` holds now as a night, and write it in all forms. `mark`: the project's
-    fingerprint; `now`: in UTC.
+    fingerprint; `status`: without what has changed; `now`: in UTC.
 
     The folder appears whole, and the history gets its line after that. Raises ReportError.
     """
     records = read_all(out)
     since = since_last(records, out)
     changed = None if since is None or since.problem else since.changes
+    if any(change.kind is not Kind.SLOWER for change in changed or ()):
+        status = max(status, CHANGED)
     forms = {
         "summary.md": summary(records, changed).encode(),
         "proofs.sarif": sarif(records),

@@ -13,13 +13,19 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from harness.record import ClaimRecord
-from reports.causes import cause
-from reports.summary import evidence_words, findings, holds_for, in_order, verdict_words
+from reports.causes import PROVED, cause
+from reports.summary import (
+    evidence_words,
+    findings,
+    holds_for,
+    in_order,
+    smallest_input,
+    verdict_words,
+)
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
-PROVED = "PROVED"
 
 
 class _Part(BaseModel):
@@ -171,7 +177,6 @@ def _said(record: ClaimRecord) -> str:
     found = cause(record)
     parts += [found.condition if found else record.reason, holds_for(record)]
     if record.witness is not None:
-        inputs = ", ".join(f"{name} = {value}" for name, value in record.witness.inputs.items())
-        parts.append(f"smallest input: {inputs}")
+        parts.append(f"smallest input: {smallest_input(record.witness)}")
     parts.append(f"evidence: {evidence_words(record)}")
     return ". ".join(part.rstrip(".") for part in parts if part) + "."

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import groupby
 
-from harness.record import ClaimRecord, Evidence, ObligationRecord
+from harness.record import ClaimRecord, Evidence, ObligationRecord, WitnessRecord
 
 CLAIM_ORDER = (
     "paths",
@@ -110,6 +110,11 @@ def name_of(record: ClaimRecord) -> str:
 def what_is_said(record: ClaimRecord) -> str:
     """What a finding is, or why a verdict is not the expected one; "" if nothing is to be said."""
     return record.title if record.as_expected else record.reason or record.title
+
+
+def smallest_input(witness: WitnessRecord) -> str:
+    """The input that refutes a claim, in one line."""
+    return ", ".join(f"{name} = {value}" for name, value in witness.inputs.items())
 
 
 def holds_for(record: ClaimRecord) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.record import ClaimRecord
+from reports.fingerprint import fingerprint
 from reports.summary import (
     Tone,
     by_trampoline,
@@ -24,13 +25,14 @@ from reports.summary import (
     name_of,
     second_line,
     seconds,
+    stale_line,
     summary_line,
     verdict_tone,
     verdict_words,
     what_is_said,
 )
 
-__all__ = ["last_line", "print_table"]
+__all__ = ["last_line", "print_cautions", "print_table"]
 
 HEADINGS = ("claim", "verdict", "time", "evidence")
 GAP = 2  # columns of a terminal between two of the table
@@ -67,6 +69,14 @@ def print_table(records: Iterable[ClaimRecord], console: Console) -> None:
     console.print(_plain(summary_line(ordered), _worst(ordered)), soft_wrap=not console.is_terminal)
     if (line := second_line(ordered)) is not None:
         console.print(_plain(line), soft_wrap=not console.is_terminal)
+
+
+def print_cautions(records: Sequence[ClaimRecord], console: Console) -> None:
+    """Behind all else: verdicts of other files than there are now, and what was not replayed."""
+    if (line := stale_line(records, fingerprint())) is not None:
+        console.print(line, style="bold red", markup=False, highlight=False, soft_wrap=True)
+    if (line := last_line(records)) is not None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _plain(text: str, style: str = "") -> Text:

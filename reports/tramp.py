@@ -26,8 +26,8 @@ from reports.junit import junit
 from reports.markdown import summary
 from reports.nights import folder as folder_of
 from reports.sarif import sarif
-from reports.summary import is_contradicted, last_line, verdict_words
-from reports.table import print_table
+from reports.summary import is_contradicted, smallest_input, verdict_words
+from reports.table import print_cautions, print_table
 from trampoline.contract import load_contract
 from trampoline.errors import UserError
 from trampoline.shipped import contract_of
@@ -136,8 +136,7 @@ def report(
         print_table(records, console)
         for path in (folder / "index.html", *contents):
             console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
-        if (line := last_line(records)) is not None:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_cautions(records, console)
     raise typer.Exit(FOUND if any(map(_amiss, records)) else 0)
 
 
@@ -157,7 +156,7 @@ def diff(
         _print_json([change.model_dump(mode="json") for change in found])
     else:
         for change in found:
-            print(f"{change.kind}: {change.trampoline} {change.claim}: {change.text}")
+            print(change.line)
         if not found:
             print("nothing changed")
     raise typer.Exit(FOUND if found else 0)
@@ -240,8 +239,7 @@ def _told(group: triaging.Group) -> str:
         f"{group.cause.fingerprint}",
     ]
     if first.witness is not None:
-        inputs = ", ".join(f"{name} = {value}" for name, value in first.witness.inputs.items())
-        lines.append(f"  smallest input: {inputs}")
+        lines.append(f"  smallest input: {smallest_input(first.witness)}")
     lines.append(f"  tramp explain {first.trampoline}.{first.claim}")
     lines.append(f'  tramp triage --accept {group.proposed} --reason "..."')
     return "\n".join(lines)

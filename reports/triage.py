@@ -20,8 +20,6 @@ from reports.summary import in_order
 from trampoline.errors import UserError
 
 ID = re.compile(r"[A-Z][A-Z0-9]*-[0-9]+")
-_EVIDENCE = (Evidence.CONFIRMED, Evidence.NOT_REPLAYABLE)
-"""What a contract can expect of a replay."""
 
 
 @dataclass(frozen=True)

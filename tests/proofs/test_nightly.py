@@ -197,3 +197,4 @@ def test_a_change_shows_in_the_exit_status_but_a_longer_time_does_not(
     ):
         write_records([record], out)
         assert night([stage("a", tmp_path)], out, quiet, whole=True) == status
+        assert history(out)[-1].status == status
