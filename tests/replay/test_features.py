@@ -59,6 +59,17 @@ def test_a_refusal_for_a_missing_feature_is_seen(
     assert (with_it.evidence, with_it.observed["status word"]) == (Evidence.CONFIRMED, "0x0")
 
 
+@pytest.mark.parametrize("access", ["rdmsr", "xorl %eax, %eax; xorl %edx, %edx; wrmsr"])
+def test_qemu_has_efer_on_every_cpu(tmp_path: Path, machines: Machines, access: str) -> None:
+    subject = little(tmp_path, f"movl $MSR_EFER, %ecx; {access}; hlt")
+    neither = {"cpu_has_long_mode": 0, "cpu_has_nx": 0}
+    assert subject.predictor.predict(at_base(neither)).end.kind is EndKind.SHUTDOWN
+    record = replayed(subject, machines, **neither)
+    assert record.evidence is Evidence.NOT_REPLAYABLE
+    assert record.reason == "QEMU has IA32_EFER on every CPU"
+    assert replayed(subject, machines).evidence is Evidence.CONFIRMED
+
+
 @pytest.mark.parametrize(
     ("code", "name"),
     [
