@@ -11,7 +11,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA = 3
+from harness.job_record import JobRecord
+
+SCHEMA = 4
 
 
 class Evidence(StrEnum):
@@ -66,12 +68,14 @@ class StepRecord(_Record):
 
 
 class ReplayRecord(_Record):
-    """A replay of one input: what was predicted, what QEMU showed, and whether they agree."""
+    """A replay of one input: what was predicted, what QEMU showed, and whether they agree. `job`:
+    what QEMU was given, if it was one start of one CPU."""
 
     evidence: Evidence
     reason: str  # why not replayed, what differs, or what was done to show it
     predicted: dict[str, str]
     observed: dict[str, str]
+    job: JobRecord | None = None
 
 
 class AnotherRecord(_Record):

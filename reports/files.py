@@ -96,10 +96,11 @@ def read_all(folder: Path) -> list[ClaimRecord]:
             f"{folder}: cannot be read ({error.strerror}); give the folder that holds the verdict "
             "files."
         ) from error
-    return in_order(_read(folder / name) for name in names)
+    return in_order(read_one(folder / name) for name in names)
 
 
-def _read(path: Path) -> ClaimRecord:
+def read_one(path: Path) -> ClaimRecord:
+    """The verdict in one file. Raises ReportError if it is not one of this schema."""
     remedy = "delete it or run make prove again."
     try:
         data = path.read_bytes()

@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from harness.record import ClaimRecord
+from harness.record import ClaimRecord, file_name
 from reports import explain as explanation
 from reports import triage as triaging
 from reports.changes import changes
-from reports.files import OUT, ReportError, read_all, schema, write_atomically
+from reports.files import OUT, ReportError, read_all, read_one, schema, write_atomically
 from reports.fingerprint import ROOT
 from reports.html import write_page
 from reports.junit import junit
@@ -32,6 +33,8 @@ from trampoline.contract import load_contract
 from trampoline.errors import UserError
 from trampoline.shipped import contract_of
 from trampoline.shipped import contracts as shipped
+
+Accel = Literal["tcg", "kvm"]
 
 FOUND = 1
 FAILED = 2
@@ -74,21 +77,13 @@ def prove(
     """
     paths = [_contract(name) for name in contracts or []]
     names = [load_contract(path).name for path in paths]
-    command = [sys.executable, "-m", "pytest", "proofs/", "-q", "-n", "auto", "--out", str(out)]
-    for path in paths:
-        if path not in shipped():
-            command += ["--trampoline", str(path)]
-    command += ["--safe-sets"] * safe_sets + ["--second-solver"] * second_solver
-    if asked := [part for part in (_named(names), " or ".join(claims or ())) if part]:
-        command += ["-k", " and ".join(f"({part})" for part in asked)]
-    output = sys.stderr if as_json else None
-    status = subprocess.run(command, cwd=ROOT, stdout=output, check=False).returncode
-    if status not in (0, 1):
-        raise typer.Exit(FAILED)
+    depth = ["--safe-sets"] * safe_sets + ["--second-solver"] * second_solver
+    output = sys.stderr.fileno() if as_json else None
+    status = _run_proofs(paths, names, claims or (), out, depth, output)
     if as_json:
         records = [one for one in read_all(out) if not names or one.trampoline in names]
         _print_json([one.model_dump() for one in records])
-    raise typer.Exit(FOUND if status else 0)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -164,7 +159,9 @@ def diff(
 
 @app.command()
 def explain(
-    finding: Annotated[str, typer.Argument(help="A finding's id, or TRAMPOLINE.CLAIM.")],
+    finding: Annotated[
+        str, typer.Argument(help="A finding's id, TRAMPOLINE.CLAIM, or a verdict file.")
+    ],
     out: Folder = OUT,
     as_json: AsJson = False,
 ) -> None:
@@ -172,11 +169,65 @@ def explain(
 
     Example: tramp explain MKRFC-2
     """
-    record = explanation.find(_records(out), finding)
+    record = _record(finding, out)
     if as_json:
         _print_json(record.model_dump())
     else:
         explanation.tell(record, Console(soft_wrap=True, highlight=False, markup=False))
+
+
+@app.command()
+def replay(
+    finding: Annotated[
+        str,
+        typer.Argument(
+            metavar="WITNESS|FINDING",
+            help="A verdict file, a finding's id, or TRAMPOLINE.CLAIM.",
+        ),
+    ],
+    gdb_arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- GDB_OPTION...]", help="With --gdb: more options of gdb's."),
+    ] = None,
+    gdb: Annotated[
+        bool, typer.Option("--gdb", help="Stop before the last instruction, and run gdb there.")
+    ] = False,
+    accel: Annotated[
+        Accel, typer.Option(help="QEMU's own CPU, or the host's; KVM has no known limits listed.")
+    ] = "tcg",
+    contract: Annotated[
+        Path | None,
+        typer.Option(help="Of a trampoline that is not shipped; gdb then knows its symbols."),
+    ] = None,
+    out: Folder = OUT,
+    as_json: AsJson = False,
+) -> None:
+    """Run the input that refutes a claim in QEMU once more, or stop at its end in gdb.
+
+    Example: tramp replay MKRFC-8 --gdb
+    """
+    from reports import replay as replaying  # z3 and QEMU's client: a second, for this one alone
+
+    record = _record(finding, out)
+    if gdb_arguments and not gdb:
+        raise UserError("options of gdb's belong to --gdb; give that, too.")
+    if gdb and as_json:
+        raise UserError("--gdb and --json exclude each other; give one of them.")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if gdb:
+        path = contract or contract_of(record.trampoline)
+        known = load_contract(path) if contract or path.is_file() else None
+        status = replaying.debug(record, known, accel, gdb_arguments or (), console)
+        raise typer.Exit(FAILED if status else 0)
+    if record.schedules or record.goals:
+        again = replaying.of_steps(record, _found_again(record, contract))
+    else:
+        again = replaying.replay(record, accel)
+    if as_json:
+        _print_json(again.as_json)
+    else:
+        replaying.tell(again, console)
+    raise typer.Exit(FOUND if again.differs else 0)
 
 
 @app.command()
@@ -270,6 +321,47 @@ def _records(folder: Path) -> list[ClaimRecord]:
     if not records:
         raise ReportError(f"{folder}: holds no verdict files; run tramp prove first.")
     return records
+
+
+def _run_proofs(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    claims: Sequence[str],
+    out: Path,
+    depth: Sequence[str],
+    output: int | None,
+) -> int:
+    """Let pytest prove claims of trampolines, all if none is named: 0 or FOUND. `output`: the
+    descriptor that it writes to; None: our own."""
+    command = [sys.executable, "-m", "pytest", "proofs/", "-q", "-n", "auto", "--out", str(out)]
+    for path in paths:
+        if path not in shipped():
+            command += ["--trampoline", str(path)]
+    command += depth
+    if asked := [part for part in (_named(names), " or ".join(claims)) if part]:
+        command += ["-k", " and ".join(f"({part})" for part in asked)]
+    status = subprocess.run(command, cwd=ROOT, stdout=output, check=False).returncode
+    if status not in (0, 1):
+        raise typer.Exit(FAILED)
+    return FOUND if status else 0
+
+
+def _found_again(record: ClaimRecord, contract: Path | None) -> ClaimRecord:
+    """Prove its claim again, with all that is then run; the new verdict."""
+    path = contract or _contract(record.trampoline)
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        out = Path(folder)
+        print("proving it again, to replay what is then found", file=sys.stderr)
+        named = [record.trampoline], [record.claim]
+        _run_proofs([path], *named, out, (), subprocess.DEVNULL)
+        return read_one(out / file_name(record.trampoline, record.claim))
+
+
+def _record(name: str, out: Path) -> ClaimRecord:
+    """Of a verdict file's path, or by the name of a finding or claim."""
+    if Path(name).is_file():
+        return read_one(Path(name))
+    return explanation.find(_records(out), name)
 
 
 def _contract(name: str) -> Path:

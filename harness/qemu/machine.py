@@ -27,6 +27,14 @@ UNRESPONSIVE = 10.0  # seconds after which a machine without CPU time counts as 
 BOOT_TIMEOUT = 20.0  # seconds
 
 
+class NotReached(Exception):
+    """The CPU does not come to an instruction; str() is its linear address."""
+
+    def __init__(self, linear: int) -> None:
+        """Name the linear address."""
+        super().__init__(f"{linear:#x}")
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long to wait, in seconds."""
@@ -45,7 +53,8 @@ class Machine:
     `phys_bits`: MAXPHYADDR, 36..52. `high_gib`: GiB of RAM wanted from 4 GiB on; cut to what
     `phys_bits` can address. `lacking`: features that the target CPU does not have, by QEMU's names
     ("lm", "nx"); without long mode MAXPHYADDR is 36. `logs`: each instruction and store of the
-    target CPU is logged. One thread, one process: QEMU dies with the thread that started it.
+    target CPU is logged. `accel`: "tcg", QEMU's own CPU, or "kvm", the host's. One thread, one
+    process: QEMU dies with the thread that started it.
     """
 
     def __init__(
@@ -55,6 +64,7 @@ class Machine:
         patience: Patience | None = None,
         lacking: frozenset[str] = frozenset(),
         logs: bool = False,
+        accel: str = "tcg",
     ) -> None:
         """Note what is wanted; QEMU is started on entry."""
         if not 36 <= phys_bits <= 52:
@@ -73,6 +83,7 @@ class Machine:
         self.restarts = 0
         self._patience = patience or Patience()
         self._logs = logs
+        self._accel = accel
         self._high = high
         self._running: tuple[VirtualMachine, Link] | None = None
         self._sequence = 0
@@ -111,6 +122,35 @@ class Machine:
                 self._start()
                 self.restarts += 1
         return Outcome(OutcomeKind.DEAD)
+
+    def stop_before(self, job: Job, linear: int, passes: int = 0) -> VirtualMachine:
+        """Start the CPU once; stop all CPUs when it comes to an instruction, at a linear address,
+        after so many `passes` through it. QEMU is then the caller's to look into.
+
+        Raises NotReached if the CPU does not come there, BadJob, VmDead, DebuggerError.
+        """
+        vm, link = self._live
+        boots, number = link.get("BOOTS"), self._next()
+        if job.entry is not None:
+            entry64.check(job.entry, self.lacking)
+        parts = plan(job, number, self.ram, self.phys_bits)
+        self._leftovers = parts.leftovers()
+        link.prepare(job)
+        debugger = vm.paused()
+        link.run(number, parts.placed)
+        there = False
+        if job.injection is not None:
+            if not self._inject(vm, job.injection, boots):
+                raise NotReached(job.injection.linear)
+            there = job.injection.linear == linear
+        for more in range(passes, -1, -1):
+            if not there and not self._go_to(vm, linear, boots):
+                raise NotReached(linear)
+            if more:
+                debugger.go_alone(TARGET, step=True)
+                debugger.stopped(self._patience.silent)
+            there = False
+        return vm
 
     def logged(self) -> Logged:
         """What was logged of the last job, once its CPU stands. Raises VmDead."""
@@ -162,12 +202,11 @@ class Machine:
         """Start the CPU once for job `number`, by `command`, and tell how that ended."""
         vm, link = self._live
         boots = link.get("BOOTS")
-        if injection is not None:
-            debugger = vm.paused()
-            debugger.breakpoint(injection.linear, wanted=True)
-            debugger.go()
+        debugger = vm.paused() if injection is not None else None
         link.run(command, copies)
         injected = injection is not None and self._inject(vm, injection, boots)
+        if debugger is not None:
+            debugger.go()
         kind, stopped_at = self._watch(job, number, command, boots)
         arrived = kind is OutcomeKind.HAND_OFF
         if not arrived:
@@ -182,17 +221,9 @@ class Machine:
         return Outcome(kind, arrived, stopped_at=stopped_at, injected=injected)
 
     def _inject(self, vm: VirtualMachine, injection: Injection, boots: int) -> bool:
-        """Wait for the instruction, change the registers, go on. Whether it was reached."""
-        debugger, link = vm.debugger, self._live[1]
-        began, cpu_began = time.monotonic(), vm.cpu_seconds()
-        reached = debugger.stopped(LOOK_AT_STOP)
-        while not reached and link.get("BOOTS") == boots:
-            if self._long_enough(vm, time.monotonic() - began, cpu_began):
-                break
-            reached = debugger.stopped(LOOK_AT_STOP)
-        if not reached:
-            debugger.pause()
-        debugger.breakpoint(injection.linear, wanted=False)
+        """Go to the instruction and change the registers. Whether it was reached."""
+        debugger = vm.debugger
+        reached = self._go_to(vm, injection.linear, boots)
         # In other modes the breakpoint is met, too, but the debugger shows and writes less.
         cpu = vm.cpu(TARGET)
         writable = cpu.in_64_bit_mode or entry64.has_32_bits(injection)
@@ -205,7 +236,23 @@ class Machine:
                 debugger.write(TARGET, name, value)
             if injection.rflags is not None:
                 debugger.write_rflags(TARGET, entry64.RFLAGS | injection.rflags)
+        return reached
+
+    def _go_to(self, vm: VirtualMachine, linear: int, boots: int) -> bool:
+        """From where all CPUs stand, run until one comes to a linear address. Whether one did; they
+        stand again. `boots`: the machine's, before."""
+        debugger, link = vm.debugger, self._live[1]
+        debugger.breakpoint(linear, wanted=True)
         debugger.go()
+        began, cpu_began = time.monotonic(), vm.cpu_seconds()
+        reached = debugger.stopped(LOOK_AT_STOP)
+        while not reached and link.get("BOOTS") == boots:
+            if self._long_enough(vm, time.monotonic() - began, cpu_began):
+                break
+            reached = debugger.stopped(LOOK_AT_STOP)
+        if not reached:
+            debugger.pause()
+        debugger.breakpoint(linear, wanted=False)
         return reached
 
     def _watch(
@@ -271,7 +318,9 @@ class Machine:
 
     def _start(self) -> None:
         vm = VirtualMachine(
-            firmware.rom(), self.phys_bits, self._high, (self.lacking,), logs=self._logs
+            *(firmware.rom(), self.phys_bits, self._high, (self.lacking,)),
+            logs=self._logs,
+            accel=self._accel,
         )
         link = Link(vm.own)
         self._running = vm, link

@@ -64,7 +64,7 @@ class VirtualMachine:
 
     CPU 0, which runs the host image, has all features. `targets`: for each CPU from 1 on those
     that it lacks. `reboot`: whether a triple fault resets the machine; else it ends QEMU. `logs`:
-    whether it says what CPUs do (log.py).
+    whether it says what CPUs do (log.py). `accel`: "tcg", QEMU's own CPU, or "kvm", the host's.
     RAM and ROM are anonymous files that Python shares with QEMU through inherited descriptors; QMP
     and the debugger's line are socket pairs: there is no path to clean up, and when both processes
     are gone, so is all.
@@ -79,6 +79,7 @@ class VirtualMachine:
         *,
         reboot: bool = True,
         logs: bool = False,
+        accel: str = "tcg",
     ) -> None:
         """Start QEMU, with the CPUs running `rom`.
 
@@ -97,9 +98,11 @@ class VirtualMachine:
         os.ftruncate(self._high, high)
         self.own = mmap.mmap(self._low, P["OWN_SIZE"], offset=P["OWN_BASE"])
         ours, theirs = socket.socketpair()
-        self._gdb, gdb = socket.socketpair()
+        self.gdb, gdb = socket.socketpair()
         ends = theirs.fileno(), gdb.fileno()
         command = [program, *self._arguments(phys_bits, high, targets, *ends)]
+        # One host thread for all CPUs: `pause` and `hlt` of one give the next its turn.
+        command += ["-accel", f"{accel},thread=single" if accel == "tcg" else accel]
         command += [] if reboot else ["-no-reboot"]
         command += self.log.options(self._low, self._high) if self.log is not None else []
         logged = self.log.descriptors if self.log is not None else ()
@@ -142,9 +145,7 @@ class VirtualMachine:
         file = "share=on,prealloc=off,reserve=off,mem-path=/proc/self/fd"
         return [
             *("-no-user-config", "-nodefaults", "-display", "none", "-nic", "none"),
-            # One host thread for all CPUs: `pause` and `hlt` of one give the next its turn.
-            *("-accel", "tcg,thread=single", "-cpu", cpu),
-            *("-smp", f"1,sockets={sockets},maxcpus={sockets}", *devices),
+            *("-cpu", cpu, "-smp", f"1,sockets={sockets},maxcpus={sockets}", *devices),
             *("-M", "pc,memory-backend=low,smm=off,hpet=off,vmport=off,usb=off"),
             # Room for the DIMM to be aligned to 1 GiB.
             *("-m", f"size={low}B,slots=1,maxmem={low + high + GIB}B"),
@@ -221,7 +222,7 @@ class VirtualMachine:
         """QEMU's debugger, attached when first asked for; that stops all CPUs."""
         command = {"command-line": "gdbserver chardev:gdb"}
         self._wait(self._qmp.execute("human-monitor-command", command))
-        return Debugger(self._gdb)
+        return Debugger(self.gdb)
 
     def paused(self) -> Debugger:
         """The debugger, with all CPUs stopped. Raises VmDead, DebuggerError."""
@@ -237,7 +238,7 @@ class VirtualMachine:
         with suppress(VmDead):  # the usual answer of a connection whose peer was killed
             self._wait(self._qmp.disconnect())
         self._loop.close()
-        self._gdb.close()
+        self.gdb.close()
         self.own.close()
         for fd in self._fds:
             os.close(fd)

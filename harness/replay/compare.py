@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from harness.qemu.job import Outcome, OutcomeKind
+from harness.qemu.job import Job, Outcome, OutcomeKind
 from harness.replay.expect import FAILED, PAYLOAD, Expected
 from harness.replay.predict import Prediction
 from harness.solve.obligation import END, IMAGE, OUTSIDE
 from harness.x86.memory import stretches
 from models.modes import RFLAGS_DF, RFLAGS_IF
 from trampoline.contract import Contract
-from trampoline.image import Image
+from trampoline.image import STATUS_WORD_SIZE, Image
 
 ACCESSED_DIRTY = 0x60  # of a paging-structure entry; the CPU sets them
 ALWAYS_SHOWN = frozenset(
@@ -21,6 +21,10 @@ ALWAYS_SHOWN = frozenset(
 )
 """Registers that a report names even where they are as predicted."""
 BYTES_SHOWN = 32
+STATUS = "status word"
+OUTCOME = "outcome"
+ANY_FAILURE = "any failure"
+"""Predicted where only a success is ruled out."""
 IF_BIT = RFLAGS_IF.bit_length() - 1
 DF_BIT = RFLAGS_DF.bit_length() - 1
 
@@ -29,17 +33,18 @@ DF_BIT = RFLAGS_DF.bit_length() - 1
 class Comparison:
     """Both sides for the report; what differs; and what was seen to be as predicted.
 
-    `seen` has the names that obligations use in `shown_by`.
+    `shown`: what QEMU showed, all of it. `seen` has the names that obligations use in `shown_by`.
     """
 
+    shown: dict[str, str]
     predicted: dict[str, str] = field(default_factory=dict)
     observed: dict[str, str] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
-    def show(self, name: str, predicted: str, observed: str) -> None:
+    def show(self, name: str, predicted: str) -> None:
         """Put both sides of one thing into the report."""
-        self.predicted[name], self.observed[name] = predicted, observed
+        self.predicted[name], self.observed[name] = predicted, self.shown[name]
 
 
 def compare(
@@ -47,14 +52,15 @@ def compare(
     image: Image,
     prediction: Prediction,
     wanted: Expected,
+    job: Job,
     outcome: Outcome,
     named: Collection[str] = (),
 ) -> Comparison:
-    """Everything that QEMU shows of an input. The dumps are those of `dumps`.
+    """Everything that QEMU shows of an input. The job's dumps are those of `dumps`.
 
     `named`: further registers that the report shall name.
     """
-    result = Comparison()
+    result = Comparison(shown(job, outcome))
     _compare_end(result, wanted, outcome)
     if outcome.registers:
         _compare_registers(result, prediction, outcome, ALWAYS_SHOWN.union(named))
@@ -65,6 +71,26 @@ def compare(
     return result
 
 
+def shown(job: Job, outcome: Outcome) -> dict[str, str]:
+    """All that a report can name of what QEMU showed, in words."""
+    found = {OUTCOME: str(outcome.kind), "probes completed": str(outcome.probes_done)}
+    if outcome.registers:
+        rflags = outcome.registers["rflags"]
+        bits = {"if": rflags >> IF_BIT & 1, "df": rflags >> DF_BIT & 1}
+        found |= {name: hex(value) for name, value in {**outcome.registers, **bits}.items()}
+    for (address, size), data in zip(job.dumps, outcome.memory, strict=True):
+        found[_stretch(range(address, address + size))] = data[:BYTES_SHOWN].hex(" ")
+        at = job.status_address
+        if at is not None and address <= at < address + size:
+            status = data[at - address :][:STATUS_WORD_SIZE]
+            found[STATUS] = hex(int.from_bytes(status, "little"))
+    return found
+
+
+def _stretch(part: range) -> str:
+    return f"memory {part.start:#x}..{part.stop - 1:#x}"
+
+
 def dumps(prediction: Prediction) -> tuple[tuple[int, int], ...]:
     """(address, length) of the memory to read back: the image, then each stretch outside."""
     image = (prediction.given.base, len(prediction.entry))
@@ -73,14 +99,14 @@ def dumps(prediction: Prediction) -> tuple[tuple[int, int], ...]:
 
 def _compare_end(result: Comparison, wanted: Expected, outcome: Outcome) -> None:
     kinds, done = wanted.kinds, wanted.probes_done
-    named = "any failure" if kinds == FAILED else " or ".join(sorted(kinds))
-    result.show("outcome", named, str(outcome.kind))
+    named = ANY_FAILURE if kinds == FAILED else " or ".join(sorted(kinds))
+    result.show(OUTCOME, named)
     if outcome.kind not in kinds:
         result.differences.append(f"outcome: {outcome.kind}")
     elif outcome.kind is not OutcomeKind.HAND_OFF:
         result.seen.add(END)
     if done is not None:
-        result.show("probes completed", str(done), str(outcome.probes_done))
+        result.show("probes completed", str(done))
         if outcome.kind in kinds and outcome.probes_done != done:
             result.differences.append("another probe faults")
 
@@ -88,16 +114,14 @@ def _compare_end(result: Comparison, wanted: Expected, outcome: Outcome) -> None
 def _compare_registers(
     result: Comparison, prediction: Prediction, outcome: Outcome, named: frozenset[str]
 ) -> None:
-    rflags = outcome.registers["rflags"]
-    observed = {**outcome.registers, "if": rflags >> IF_BIT & 1, "df": rflags >> DF_BIT & 1}
     for name, value in prediction.registers().items():
-        seen = observed[name]
-        if name in named or value != seen:
-            result.show(name, hex(value), hex(seen))
-        if value == seen:
+        wanted, seen = hex(value), result.shown[name]
+        if name in named or wanted != seen:
+            result.show(name, wanted)
+        if wanted == seen:
             result.seen.add(name)
         else:
-            result.differences.append(f"{name}: {seen:#x} instead of {value:#x}")
+            result.differences.append(f"{name}: {seen} instead of {wanted}")
     if not outcome.loads_match():
         result.differences.append("a load reads other bytes than those at its physical address")
 
@@ -112,8 +136,8 @@ def _compare_image(
     seen, wanted = bytearray(memory), bytearray(prediction.image_after)
     if contract.status is not None:
         word = image.symbols[contract.status.word]
-        status = (int.from_bytes(data[word : word + 4], "little") for data in (wanted, seen))
-        result.show("status word", *(f"{value:#x}" for value in status))
+        status = int.from_bytes(wanted[word : word + STATUS_WORD_SIZE], "little")
+        result.show(STATUS, hex(status))
     tables = range(0)
     if contract.tables is not None:
         tables = range(image.symbols[contract.tables.start], image.symbols[contract.tables.end])
@@ -151,8 +175,7 @@ def _compare_outside(
     before, changed = prediction.outside_at_entry(), bool(wanted)
     for part, data in zip(stretches(wanted), memory, strict=True):
         after = bytes(wanted[address] for address in part)
-        name = f"memory {part.start:#x}..{part.stop - 1:#x}"
-        result.show(name, after[:BYTES_SHOWN].hex(" "), data[:BYTES_SHOWN].hex(" "))
+        result.show(_stretch(part), after[:BYTES_SHOWN].hex(" "))
         for address, seen in zip(part, data, strict=True):
             compared = ~1 if address in flags else ~0
             if address in entries:

@@ -119,7 +119,7 @@ def _at_entry(prediction: Prediction) -> Injection | None:
     if not any(held.values()) or not prediction.real_mode:
         return None
     registers = {register: held[f"{register}_at_entry"] for register in LEGACY_REGISTERS}
-    return Injection(_linear(prediction, 0), registers=registers, rflags=held["rflags_at_entry"])
+    return Injection(linear(prediction, 0), registers=registers, rflags=held["rflags_at_entry"])
 
 
 def _where_64_bit_code_begins(prediction: Prediction) -> Injection | str | None:
@@ -139,10 +139,10 @@ def _where_64_bit_code_begins(prediction: Prediction) -> Injection | str | None:
     whole = {register: value for register, value in lost.items() if _is_whole(register, again)}
     if not halves and not whole:
         return None
-    linear = _linear(prediction, last)
-    if any(_linear(prediction, number) == linear for number in range(last)):
+    place = linear(prediction, last)
+    if any(linear(prediction, number) == place for number in range(last)):
         return "64-bit code is entered more than once, or where other code ran before"
-    return Injection(linear, halves, whole)
+    return Injection(place, halves, whole)
 
 
 def _begins(prediction: Prediction) -> list[int]:
@@ -185,8 +185,8 @@ def _matters(prediction: Prediction, number: int) -> str:
     return ""
 
 
-def _linear(prediction: Prediction, number: int) -> int:
-    """The linear address of an instruction of the trace."""
+def linear(prediction: Prediction, number: int) -> int:
+    """The linear address of an instruction of the trace, by its number there."""
     end = prediction.end
     origin = end.history[number].origin
     start = origin.as_long() if z3.is_bv_value(origin) else prediction.given.base

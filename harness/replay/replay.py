@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace as changed
 
+from harness.job_record import job_record
 from harness.qemu.job import Job, OutcomeKind
 from harness.qemu.machine import Machine
 from harness.qemu.protocol import P
 from harness.record import Evidence, ReplayRecord
 from harness.replay.compare import compare, dumps
-from harness.replay.cpu import fault_not_raised, injection, lacking
+from harness.replay.cpu import fault_not_raised, injection, lacking, linear
 from harness.replay.expect import FAILED, PAYLOAD, Expected, expected
 from harness.replay.platform import hand_over
 from harness.replay.predict import OUTSIDE_MAX, Input, Prediction, Predictor
@@ -47,7 +48,7 @@ def replay(
         return not_replayed(Evidence.NOT_REPLAYABLE, job)
     injected, outcome = job.injection, machine.replay(job)
     named = {name for names in shown_by or () for name in names}
-    result = compare(contract, predictor.image, prediction, wanted, outcome, named)
+    result = compare(contract, predictor.image, prediction, wanted, job, outcome, named)
     at_entry = injected is not None and injected.rflags is not None
     if at_entry and not outcome.injected:
         result.differences.append("the entry is not reached: no register was changed")
@@ -60,8 +61,20 @@ def replay(
     elif shown_by is not None and not any(result.seen.issuperset(names) for names in shown_by):
         evidence, reason = Evidence.NOT_REPLAYABLE, UNSEEN
     return ReplayRecord(
-        evidence=evidence, reason=reason, predicted=result.predicted, observed=result.observed
+        evidence=evidence,
+        reason=reason,
+        predicted=result.predicted,
+        observed=result.observed,
+        job=job_record(job, machine.phys_bits, machine.lacking, *_last(prediction)),
     )
+
+
+def _last(prediction: Prediction) -> tuple[int, int, int]:
+    """Of the path's last instruction: linear address, offset in the image, how many times the path
+    was there before."""
+    trace = prediction.end.trace
+    way = [linear(prediction, number) for number in range(len(trace))]
+    return way[-1], trace[-1][0], way[:-1].count(way[-1])
 
 
 def prepare(
@@ -83,8 +96,9 @@ def prepare(
     if len(before) > BEFORE_MAX:
         return f"the path depends on or writes to {len(before)} places outside the image"
     status, refused = None, None
-    if contract.status is not None and (refused := contract.status.refused) is not None:
+    if contract.status is not None:
         status = given.base + predictor.image.symbols[contract.status.word]
+        refused = contract.status.refused
     boot_params = None
     if predictor.run.boot_params is not None:  # the payload looks where RSI says
         boot_params = prediction.registers().get("rsi", given.values["boot_params_phys_addr"])
