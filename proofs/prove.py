@@ -41,6 +41,7 @@ from proofs.golden import claim_record
 from proofs.safe import describe
 from proofs.subject import Subject
 from reports.causes import cause
+from reports.summary import commands
 
 Progress = Callable[[str], None]
 MIB = 1 << 20
@@ -318,5 +319,6 @@ def explain(record: ClaimRecord) -> str:
     if record.samples is not None:
         lines += [f"contradiction: {c.reason} {c.predicted}" for c in record.samples.contradictions]
     if record.verdict == Verdict.REFUTED:
-        lines.append(f"next: tramp explain {record.trampoline}.{record.claim}; tramp triage")
+        told = f"tramp explain {record.trampoline}.{record.claim}"
+        lines.append(f"next: {'; '.join((*commands(record)[-1:], told, 'tramp triage'))}")
     return "\n".join(lines)

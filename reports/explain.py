@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.record import ClaimRecord, WitnessRecord
 from reports.causes import cause
-from reports.summary import evidence_words, holds_for, name_of, verdict_words
+from reports.summary import commands, evidence_words, holds_for, name_of, verdict_words
 from trampoline.errors import UserError
 
 
@@ -50,6 +50,8 @@ def tell(record: ClaimRecord, console: Console) -> None:
         for name, value in goal.inputs.items():
             console.print(f"  {name} = {value}")
     console.print(f"\nevidence: {evidence_words(record)}")
+    for command in commands(record):
+        console.print(f"  {command}")
 
 
 def _tell_witness(witness: WitnessRecord, console: Console) -> None:

@@ -142,6 +142,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "anchor": lambda record: re.sub(r"[^\w.-]", "_", f"{record.trampoline}.{record.claim}"),
         "by_mode": by_mode,
+        "commands": summary.commands,
         "compare": compare,
         "evidence_tone": summary.evidence_tone,
         "evidence_words": summary.evidence_words,

@@ -107,6 +107,16 @@ def name_of(record: ClaimRecord) -> str:
     return record.finding or f"{record.trampoline} {record.claim}"
 
 
+def commands(record: ClaimRecord) -> tuple[str, ...]:
+    """What to type to look into a refutation: replay it, stop it in gdb, as far as it can be."""
+    named = f"{record.trampoline}.{record.claim}"
+    if record.witness is None:
+        return (f"tramp replay {named}",) if record.replay is not None else ()
+    if record.witness.replay.job is None:
+        return ()
+    return f"tramp replay {named}", f"tramp replay {named} --gdb"
+
+
 def what_is_said(record: ClaimRecord) -> str:
     """What a finding is, or why a verdict is not the expected one; "" if nothing is to be said."""
     return record.title if record.as_expected else record.reason or record.title

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from harness.qemu import entry64, firmware
-from harness.qemu.debugger import DebuggerError
+from harness.qemu.debugger import Debugger, DebuggerError
 from harness.qemu.job import Injection, Job, Outcome, OutcomeKind
 from harness.qemu.link import Link, Report
 from harness.qemu.log import Logged
@@ -138,19 +138,38 @@ class Machine:
         link.prepare(job)
         debugger = vm.paused()
         link.run(number, parts.placed)
+        missed = self._missed(vm, job.injection, linear, passes, boots)
+        if missed is not None:
+            debugger.go()
+            raise NotReached(missed)
+        return vm
+
+    def _missed(
+        self, vm: VirtualMachine, injection: Injection | None, linear: int, passes: int, boots: int
+    ) -> int | None:
+        """Go on, over the injection, to a linear address, so many times through it; the linear
+        address that is not reached."""
         there = False
-        if job.injection is not None:
-            if not self._inject(vm, job.injection, boots):
-                raise NotReached(job.injection.linear)
-            there = job.injection.linear == linear
+        if injection is not None:
+            if not self._inject(vm, injection, boots):
+                return injection.linear
+            there = injection.linear == linear
         for more in range(passes, -1, -1):
             if not there and not self._go_to(vm, linear, boots):
-                raise NotReached(linear)
+                return linear
             if more:
-                debugger.go_alone(TARGET, step=True)
-                debugger.stopped(self._patience.silent)
+                self._step(vm.debugger)
             there = False
-        return vm
+        return None
+
+    def _step(self, debugger: Debugger) -> None:
+        """Do the instruction at which the CPU stands. QEMU may stop once more before it."""
+        before = debugger.registers(TARGET)
+        for _ in range(2):
+            debugger.go_alone(TARGET, step=True)
+            debugger.stopped(self._patience.silent)
+            if debugger.registers(TARGET) != before:
+                return
 
     def logged(self) -> Logged:
         """What was logged of the last job, once its CPU stands. Raises VmDead."""

@@ -15,7 +15,8 @@ from tests.reports.factory import no_samples, proved, refuted
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
-    *("harness", "harness.guard", "harness.record", "models", "models.not_modelled"),
+    *("harness", "harness.guard", "harness.record", "harness.job_record"),
+    *("harness.qemu", "harness.qemu.job", "models", "models.not_modelled"),
     *("trampoline", "trampoline.errors"),
 }
 

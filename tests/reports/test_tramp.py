@@ -18,7 +18,7 @@ from reports import tramp
 from reports.fingerprint import ROOT
 from tests.reports.factory import broken, host_broken, proved, refuted
 
-COMMANDS = ("prove", "report", "diff", "explain", "triage")
+COMMANDS = ("prove", "report", "diff", "explain", "replay", "triage")
 UNEXPECTED = refuted(expected="PROVED", as_expected=False)
 
 
