@@ -163,7 +163,8 @@ class Machine:
         return None
 
     def _step(self, debugger: Debugger) -> None:
-        """Do the instruction at which the CPU stands. QEMU may stop once more before it."""
+        """Do the instruction at which the CPU stands. QEMU stops before it where an interrupt is
+        taken first, such as the second SIPI."""
         before = debugger.registers(TARGET)
         for _ in range(2):
             debugger.go_alone(TARGET, step=True)
