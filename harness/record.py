@@ -135,6 +135,59 @@ class TransitionRecord(_Record):
     where: str
 
 
+class ModeRecord(_Record):
+    """A stretch of a path in one mode of the processor."""
+
+    mode: str
+    instructions: int
+
+
+class StretchRecord(_Record):
+    """Bytes that a start touches, from `start` up to `end`, which is outside: what is done with
+    them, by code of which mode, and the image's symbol before them ("" outside the image)."""
+
+    start: str
+    end: str
+    what: str  # "fetched", "read" or "written"
+    mode: str
+    where: str
+
+
+class MappingRecord(_Record):
+    """Linear addresses from `start` up to `end`, which is outside, that the page tables map from
+    `physical` on. `page`: bytes of each page; `rights`: "r", then "w" and "x" where allowed;
+    `entries`: of the tables, from the top."""
+
+    start: str
+    end: str
+    physical: str
+    page: int
+    rights: str
+    entries: str
+
+
+class PictureRecord(_Record):
+    """What one everyday start does: the modes it goes through, the memory it touches, what is
+    mapped when it ends. `base`, `size`: of the image, in bytes."""
+
+    base: str
+    size: int
+    modes: tuple[ModeRecord, ...]
+    stretches: tuple[StretchRecord, ...]
+    mappings: tuple[MappingRecord, ...]
+
+
+class RangeRecord(_Record):
+    """The values that a box of a safe set leaves to one quantity, both ends included. `alone`: the
+    box says nothing of any other quantity."""
+
+    quantity: str
+    part: str  # "inside", "outside" or "unknown"
+    low: str
+    high: str
+    alone: bool
+
+
 class OutsideRecord(_Record):
     """A part of the inputs in which none is safe, and one input of it."""
 
@@ -155,6 +208,7 @@ class SafeSetRecord(_Record):
     outside: tuple[OutsideRecord, ...]
     unknown: tuple[str, ...]
     seconds: float
+    ranges: tuple[RangeRecord, ...] = ()  # of addresses that its boxes restrict, to be drawn
 
 
 class SamplesRecord(_Record):
@@ -200,6 +254,7 @@ class ClaimRecord(_Record):
     schedules: tuple[ScheduleRecord, ...] = ()  # the shortest first
     goals: tuple[GoalRecord, ...] = ()  # those refuted, of a claim on the host's code alone
     transitions: tuple[TransitionRecord, ...] = ()  # of the status word, for the state diagram
+    picture: PictureRecord | None = None  # of the trampoline, with one of its claims
 
     @property
     def replay(self) -> ReplayRecord | None:

@@ -17,6 +17,7 @@ from harness.record import (
     ClaimRecord,
     Evidence,
     ObligationRecord,
+    PictureRecord,
     SamplesRecord,
     SecondRecord,
     WitnessRecord,
@@ -26,6 +27,8 @@ from harness.replay.coverage import not_reached, one_way
 from harness.replay.cpu import QEMU_CPU
 from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
+from harness.replay.picture import picture
+from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Predictor
 from harness.replay.story import story
 from harness.solve.decide import decide, smallest
@@ -47,6 +50,8 @@ Progress = Callable[[str], None]
 MIB = 1 << 20
 HOST_CHOOSES = ("kernel_phys_addr", "boot_params_phys_addr", "kernel_size")
 DEFAULT_BASE = 0x90000
+OF_THE_RUN = "paths"
+"""The claim whose record has the picture of the run."""
 
 
 class Court:
@@ -168,6 +173,15 @@ class Court:
         return sample(subject.contract, self.predictor, self._machines, subject.run, self._bases)
 
     @cached_property
+    def _picture(self) -> PictureRecord | None:
+        """What the everyday start does; None if that is outside of what is promised."""
+        given = as_on_qemu(self.predictor, self.defaults, {})
+        try:
+            return picture(self.predictor, self.predictor.predict(given))
+        except ValueError:
+            return None
+
+    @cached_property
     def defaults(self) -> dict[str, int]:
         """What a witness keeps where it can: an everyday input on the machine that replays it.
 
@@ -265,6 +279,7 @@ class Court:
                 end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends
             ),
             **self._left_out,
+            "picture": self._picture if claim == OF_THE_RUN else None,
             "machine_rlimit": max(subject.run.hardest, prover_of(subject.run).hardest),
         }
         return claim_record(

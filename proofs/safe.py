@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 
 import z3
 
-from harness.record import OutsideRecord, SafeSetRecord
+from harness.record import OutsideRecord, RangeRecord, SafeSetRecord
 from harness.solve.obligation import Obligation
-from harness.solve.safe_set import safe_set
+from harness.solve.safe_set import SafeSet, safe_set
 from harness.x86.run import Run
 from harness.x86.terms import ENTRY, OTHER, VECTOR, variables
 from harness.x86.translate import UPPER_HALF
 from proofs.quantities import coordinates, landmarks
 from proofs.subject import SIZE, Subject
 
+ADDRESS_MAX = (1 << 64) - 1
 MOST_LEAVES = 16  # of the search; a set with more parts would help nobody
 
 
@@ -57,8 +58,29 @@ def describe(
             for part in found.outside
         ),
         unknown=tuple(box.words() for box in found.unknown),
+        ranges=_ranges(found),
         seconds=time.perf_counter() - started,
     )
+
+
+def _ranges(found: SafeSet) -> tuple[RangeRecord, ...]:
+    """Of each address that some box restricts, what each box leaves of it."""
+    parts = [("inside", box) for box in found.inside]
+    parts += [("outside", part.box) for part in found.outside]
+    parts += [("unknown", box) for box in found.unknown]
+    bounds = [bound.coordinate for _, box in parts for bound in box.bounds]
+    # A count is no address, nor is half a register, nor what is true or false.
+    addresses = [one for one in dict.fromkeys(bounds) if not one.decimal and one.top == ADDRESS_MAX]
+    records = []
+    for quantity in addresses:
+        for name, box in parts:
+            low, high = box.limits().get(quantity.name, (0, quantity.top))
+            alone = all(bound.coordinate == quantity for bound in box.bounds)
+            record = RangeRecord(
+                quantity=quantity.name, part=name, low=f"{low:#x}", high=f"{high:#x}", alone=alone
+            )
+            records.append(record)
+    return tuple(records)
 
 
 def _symbols(obligations: Sequence[Obligation], but: Run | None = None) -> dict[str, z3.ExprRef]:

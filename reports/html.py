@@ -13,13 +13,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.guard import GuardRecord
-from harness.record import ClaimRecord, Evidence, ReplayRecord, StepRecord, TransitionRecord
+from harness.record import (
+    ClaimRecord,
+    Evidence,
+    PictureRecord,
+    ReplayRecord,
+    StepRecord,
+    TransitionRecord,
+)
 from reports import summary
 from reports.diagram import state_diagram
 from reports.files import write_atomically
 from reports.fingerprint import fingerprint
 from reports.guards import read_guards
-from reports.nights import Since, since_last
+from reports.memory_map import memory_map
+from reports.nights import Entry, Since, history, since_last
+from reports.page_tables import page_tables
+from reports.safe_set import safe_set
+from reports.sequence import sequence
+from reports.trend import trend
 from reports.trust import gather
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -50,6 +62,7 @@ class Section:
     """Of the claims on trampoline and host together; the others speak of the trampoline alone."""
     transitions: tuple[TransitionRecord, ...]
     diagram: Markup | None
+    picture: PictureRecord | None
 
 
 @dataclass(frozen=True)
@@ -70,13 +83,15 @@ def write_page(records: Iterable[ClaimRecord], path: Path) -> None:
     """
     known = list(records)
     since = since_last(known, path.parent)
-    write_atomically({path: render_page(known, read_guards(path.parent), since).encode()})
+    guards, nights = read_guards(path.parent), history(path.parent)
+    write_atomically({path: render_page(known, guards, since, nights).encode()})
 
 
 def render_page(
     records: Iterable[ClaimRecord],
     guards: Iterable[GuardRecord] = (),
     since: Since | None = None,
+    nights: Sequence[Entry] = (),
 ) -> str:
     """The page as text. Every string of a record is escaped."""
     ordered = summary.in_order(records)
@@ -92,6 +107,7 @@ def render_page(
             findings=summary.findings(ordered),
             since=since,
             changed=_changed(since),
+            trend=trend(nights),
             trust=gather(ordered, guards),
             sections=[_section(name, group) for name, group in summary.by_trampoline(ordered)],
         )
@@ -147,8 +163,12 @@ def _environment() -> Environment:
         "evidence_tone": summary.evidence_tone,
         "evidence_words": summary.evidence_words,
         "holds_for": summary.holds_for,
+        "memory_map": memory_map,
         "name_of": summary.name_of,
+        "page_tables": page_tables,
+        "safe_set": safe_set,
         "seconds": summary.seconds,
+        "sequence": sequence,
         "verdict_tone": summary.verdict_tone,
         "verdict_words": summary.verdict_words,
         "what_is_said": summary.what_is_said,
@@ -173,6 +193,7 @@ def _section(name: str, records: Sequence[ClaimRecord]) -> Section:
         pair_assumptions=_facts(together, lambda record: record.assumptions),
         transitions=transitions,
         diagram=state_diagram(transitions) if transitions else None,
+        picture=next((one.picture for one in alone if one.picture is not None), None),
     )
 
 

@@ -11,14 +11,19 @@ from harness.record import (
     EventRecord,
     Evidence,
     GoalRecord,
+    MappingRecord,
+    ModeRecord,
     ObligationRecord,
     OutsideRecord,
+    PictureRecord,
+    RangeRecord,
     ReplayRecord,
     SafeSetRecord,
     SamplesRecord,
     ScheduleRecord,
     SecondRecord,
     StepRecord,
+    StretchRecord,
     TransitionRecord,
     WitnessRecord,
 )
@@ -196,6 +201,53 @@ def safe_set(**changes: Any) -> SafeSetRecord:
         "seconds": 3.75,
     }
     return SafeSetRecord(**(fields | changes))
+
+
+def ranges(part: str = "inside", **changes: Any) -> RangeRecord:
+    fields: dict[str, Any] = {
+        "quantity": "kernel_phys_addr",
+        "part": part,
+        "low": "0x0",
+        "high": "0xffffffff",
+        "alone": True,
+    }
+    return RangeRecord(**(fields | changes))
+
+
+def picture(**changes: Any) -> PictureRecord:
+    fields: dict[str, Any] = {
+        "base": "0x90000",
+        "size": 0x2000,
+        "modes": (
+            ModeRecord(mode="real-address mode", instructions=34),
+            ModeRecord(mode="64-bit mode", instructions=7),
+        ),
+        "stretches": (
+            stretch("0x1000", "0x1008", "read", where=""),
+            stretch("0x90000", "0x9008c", "fetched", mode="real-address mode"),
+            stretch("0x90ffc", "0x91004", "written", where="table+0xffc"),
+        ),
+        "mappings": (mapping(), mapping(start="0x100000000", end="0x140000000", page=1 << 30)),
+    }
+    return PictureRecord(**(fields | changes))
+
+
+def stretch(
+    start: str, end: str, what: str, mode: str = "64-bit mode", where: str = "entry"
+) -> StretchRecord:
+    return StretchRecord(start=start, end=end, what=what, mode=mode, where=where)
+
+
+def mapping(**changes: Any) -> MappingRecord:
+    fields: dict[str, Any] = {
+        "start": "0x0",
+        "end": "0x100000000",
+        "physical": "0x0",
+        "page": 1 << 21,
+        "rights": "rwx",
+        "entries": "PML4[0] PDPT[0..3] PD[0..511]",
+    }
+    return MappingRecord(**(fields | changes))
 
 
 def samples(**changes: Any) -> SamplesRecord:

@@ -295,7 +295,7 @@ def test_the_page_is_the_same_for_any_order_of_records() -> None:
 
 
 def test_the_status_words_changes_are_drawn() -> None:
-    page = Page(render_page([broken()]))
+    page = Page(render_page([broken(schedules=())]))
     assert "svg" in page.tags
     assert page.text.count("host: xchg") == 1
 
@@ -304,7 +304,7 @@ def test_without_graphviz_the_changes_are_listed_and_the_page_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    page = Page(render_page([broken()]))
+    page = Page(render_page([broken(schedules=())]))
     assert "svg" not in page.tags
     assert "Graphviz is not installed" in page.text
     assert "from to by how where free started CPU store" in page.text

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A schedule as a sequence chart: host, CPUs and memory, time from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import drawsvg
+from markupsafe import Markup
+
+from harness.record import EventRecord
+from reports.svg import LINE, WIDTH, canvas, element, text, told
+
+MEMORY = "memory"
+TO_MEMORY = ("store", "a store becomes visible", "locked")
+FROM_MEMORY = ("load",)
+TO_CPU = ("INIT", "SIPI")
+
+
+def sequence(events: Sequence[EventRecord]) -> Markup:
+    """Each event beside the line of who does it; an arrow for what reaches memory, comes from
+    there, or is sent to a CPU."""
+    who = [*dict.fromkeys(one.who for one in events), MEMORY]
+    who.sort(key=lambda name: (name != "host", name == MEMORY, name))
+    step = WIDTH / len(who)
+    lane = {name: step * (number + 0.5) for number, name in enumerate(who)}
+    top, height = LINE + 8, LINE + 4
+    bottom = top + height * len(events) + 6
+    drawing = canvas(bottom + 4)
+    for name, x in lane.items():
+        drawing.append(text(name, x, 14, text_anchor="middle", font_weight="bold"))
+        drawing.append(drawsvg.Line(x, top - 4, x, bottom, class_="axis"))
+    target = ""
+    for number, one in enumerate(events):
+        y, x = top + height * number + LINE, lane[one.who]
+        if one.what.startswith("begin: "):
+            target = one.what.removeprefix("begin: ")
+        other = _other(one, target)
+        if other in lane:
+            back = one.what.startswith(FROM_MEMORY)
+            start, end = (lane[other], x) if back else (x, lane[other])
+            drawing.extend(_arrow(start, end, y))
+        else:
+            drawing.append(drawsvg.Circle(x, y - 4, 3, class_="event"))
+        words = f"{number + 1}. {one.what}"
+        drawing.append(told(text(words, x + 8, y - 6), f"{words} {one.where}".rstrip()))
+    return element(drawing, "sequence chart of the schedule")
+
+
+def _other(one: EventRecord, target: str) -> str:
+    """Whom an event has to do with beside who does it; "" if nobody."""
+    if one.what.startswith(TO_MEMORY + FROM_MEMORY):
+        return MEMORY
+    if one.who == "host" and one.what.startswith(TO_CPU):
+        return target
+    return ""
+
+
+def _arrow(start: float, end: float, y: float) -> tuple[drawsvg.DrawingElement, ...]:
+    back = -6 if end > start else 6
+    head = drawsvg.Lines(end, y, end + back, y - 4, end + back, y + 4, close=True, class_="event")
+    return drawsvg.Line(start, y, end, y, class_="event"), head
