@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.record import ClaimRecord, Evidence
 from harness.solve.obligation import Verdict
+from reports.causes import cause
 from reports.fingerprint import fingerprint
 from trampoline.contract import Contract
 
@@ -16,11 +17,13 @@ MARK = fingerprint()
 
 @dataclass(frozen=True)
 class Golden:
-    """`expected` is "" if the contract names no verdict: then PROVED is wanted."""
+    """`expected` is "" if the contract names no verdict: then PROVED is wanted. `cause`: "" if any
+    will do."""
 
     expected: str
     finding: str
     title: str
+    cause: str
     evidence: Evidence
 
     def met(self, verdict: str, shown: Evidence | None) -> bool:
@@ -36,8 +39,9 @@ def golden(contract: Contract, claim: str) -> Golden:
     """What `contract` expects of `claim`."""
     named = {str(name): want for name, want in contract.expected.items()}.get(claim)
     if named is None:
-        return Golden("", "", "", Evidence.CONFIRMED)
-    return Golden(named.verdict, named.finding or "", named.title or "", Evidence(named.evidence))
+        return Golden("", "", "", "", Evidence.CONFIRMED)
+    words = (named.finding or "", named.title or "", named.cause or "")
+    return Golden(named.verdict, *words, Evidence(named.evidence))
 
 
 def claim_record(
@@ -75,4 +79,8 @@ def claim_record(
     shown = record.replay.evidence if record.replay is not None else None
     contradicted = record.samples is not None and bool(record.samples.contradictions)
     met = want.met(verdict, shown) and not contradicted
+    found = cause(record)
+    if found is not None and want.cause not in ("", found.fingerprint):
+        met, why = False, f"another cause than that of {want.finding} ({want.cause})"
+        record = record.model_copy(update={"reason": f"{why}: {found.fingerprint}: {reason}"})
     return record.model_copy(update={"as_expected": met})

@@ -322,8 +322,9 @@ def accept(record: ClaimRecord) -> None:
 
 def explain(record: ClaimRecord) -> str:
     """Why a verdict is not the expected one, in a few lines, the last of them what to do next."""
-    lines = [f"{record.trampoline}, {record.claim}: {record.verdict}, expected "
-             f"{record.expected or Verdict.PROVED}. {record.reason}"]  # fmt: skip
+    wanted = record.expected or Verdict.PROVED
+    wanted = "not as expected" if wanted == record.verdict else f"expected {wanted}"
+    lines = [f"{record.trampoline}, {record.claim}: {record.verdict}, {wanted}. {record.reason}"]
     if record.witness is not None:
         root = cause(record)
         at = f" (at {root.source}, {root.place} {root.operation})" if root and root.source else ""

@@ -228,5 +228,5 @@ def counts(records: Sequence[ClaimRecord]) -> str:
 
 def _unexpected(record: ClaimRecord) -> str:
     if record.expected in ("", record.verdict):  # right verdict, but not as the contract has it
-        return "not expected"
+        return f"not as {record.finding}" if record.finding else "not expected"
     return f"expected {record.expected}"

@@ -103,6 +103,8 @@ def entries_text(group: Group, title: str) -> str:
 
 def _entry(record: ClaimRecord, finding: str, title: str) -> str:
     lines = [f'verdict = "{REFUTED}"', f'finding = "{finding}"', f"title = {_quoted(title)}"]
+    if (root := cause(record)) is not None:
+        lines.append(f'cause = "{root.fingerprint}"')
     replay = record.replay
     if replay is not None and replay.evidence is Evidence.NOT_REPLAYABLE:
         lines.append(f'evidence = "{Evidence.NOT_REPLAYABLE}"')

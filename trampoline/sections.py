@@ -440,6 +440,12 @@ class Expected(Section):
         description='the stable id of the finding, such as "MKRFC-1"',
     )
     title: str | None = Field(None, min_length=1, description="the finding in one line")
+    cause: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{16}$",
+        description="fingerprint of the finding's cause, as `tramp triage` prints it: a refutation "
+        "by another one fails, too",
+    )
     evidence: Literal["CONFIRMED", "NOT REPLAYABLE"] = Field(
         "CONFIRMED",
         description='what the replay of a refutation gives: "CONFIRMED" or "NOT REPLAYABLE"',
@@ -451,4 +457,6 @@ class Expected(Section):
             raise ValueError("a REFUTED verdict needs the key finding")
         if self.verdict == "PROVED" and self.finding is not None:
             raise ValueError("a PROVED verdict has no finding; remove the key")
+        if self.verdict == "PROVED" and self.cause is not None:
+            raise ValueError("a PROVED verdict has no cause; remove the key")
         return self

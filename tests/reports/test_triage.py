@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.record import ClaimRecord, Evidence
+from reports.causes import cause
 from reports.triage import accept, triage
 from tests.reports.factory import broken, host_broken, proved, refuted, replay, witness
 from tests.reports.test_tramp import folder, run
@@ -69,13 +70,16 @@ def test_what_is_accepted_stands_in_the_contract_and_nothing_else_changes(tmp_pa
     accept(group, path, 'it is "so"\\\n')
     entry = {"verdict": "REFUTED", "finding": "OWN-1", "title": 'it is "so"\\\n'}
     after = tomllib.loads(path.read_text())
+    marks = {
+        one.claim: {"cause": root.fingerprint} for one in group.records if (root := cause(one))
+    }
     assert after == {
         "name": "own",
         "base": {"lowest": 0x1000},
         "expected": {
-            "hand_off": entry,
-            "code": entry,
-            "stack": {**entry, "evidence": "NOT REPLAYABLE"},
+            "hand_off": entry | marks["hand_off"],
+            "code": entry | marks["code"],
+            "stack": {**entry, **marks["stack"], "evidence": "NOT REPLAYABLE"},
         },
     }
     for kept in ("# ours", "# What it is worth.", "# and the stack"):

@@ -126,6 +126,8 @@ MISTAKES = [
      "[expected.paths]: a REFUTED verdict needs the key finding."),
     (FIRST_EXPECTED, FIRST_EXPECTED + '\nfinding = "MKRFC-1"',
      "[expected.paths]: a PROVED verdict has no finding; remove the key."),
+    (FIRST_EXPECTED, FIRST_EXPECTED + '\ncause = "0123456789abcdef"',
+     "[expected.paths]: a PROVED verdict has no cause; remove the key."),
     (FIRST_EXPECTED, '[expected.paths]\nverdict = "MAYBE"', '[expected.paths] verdict: "MAYBE" is '
      'wrong; give "PROVED" or "REFUTED".'),
     ("[expected.paths]", "[expected.path]", "[expected.path]: unknown claim; known: 'paths', "
