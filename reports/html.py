@@ -20,6 +20,7 @@ from harness.record import (
     ReplayRecord,
     StepRecord,
     TransitionRecord,
+    file_name,
 )
 from reports import summary
 from reports.diagram import state_diagram
@@ -109,9 +110,18 @@ def render_page(
             changed=_changed(since),
             trend=trend(nights),
             trust=gather(ordered, guards),
+            matrix=_matrix(ordered),
             sections=[_section(name, group) for name, group in summary.by_trampoline(ordered)],
         )
     )
+
+
+def _matrix(records: Sequence[ClaimRecord]) -> list[tuple[str, list[ClaimRecord | None]]]:
+    """For each claim its record of each trampoline, in the order of the sections."""
+    trampolines = [name for name, _ in summary.by_trampoline(records)]
+    found = {(one.claim, one.trampoline): one for one in records}
+    claims = sorted({one.claim for one in records}, key=summary.rank)
+    return [(claim, [found.get((claim, name)) for name in trampolines]) for claim in claims]
 
 
 def _changed(since: Since | None) -> dict[tuple[str, str], str]:
@@ -163,6 +173,8 @@ def _environment() -> Environment:
         "evidence_tone": summary.evidence_tone,
         "evidence_words": summary.evidence_words,
         "holds_for": summary.holds_for,
+        "file_name": lambda record: file_name(record.trampoline, record.claim),
+        "in_a_word": summary.in_a_word,
         "memory_map": memory_map,
         "name_of": summary.name_of,
         "page_tables": page_tables,

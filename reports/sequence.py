@@ -15,12 +15,15 @@ MEMORY = "memory"
 TO_MEMORY = ("store", "a store becomes visible", "locked")
 FROM_MEMORY = ("load",)
 TO_CPU = ("INIT", "SIPI")
+BEGIN = "begin: "
+"""Begins an attempt, and names the CPU that it is for."""
 
 
 def sequence(events: Sequence[EventRecord]) -> Markup:
     """Each event beside the line of who does it; an arrow for what reaches memory, comes from
     there, or is sent to a CPU."""
-    who = [*dict.fromkeys(one.who for one in events), MEMORY]
+    targets = [one.what.removeprefix(BEGIN) for one in events if one.what.startswith(BEGIN)]
+    who = list(dict.fromkeys((*(one.who for one in events), *targets, MEMORY)))
     who.sort(key=lambda name: (name != "host", name == MEMORY, name))
     step = WIDTH / len(who)
     lane = {name: step * (number + 0.5) for number, name in enumerate(who)}
@@ -33,8 +36,8 @@ def sequence(events: Sequence[EventRecord]) -> Markup:
     target = ""
     for number, one in enumerate(events):
         y, x = top + height * number + LINE, lane[one.who]
-        if one.what.startswith("begin: "):
-            target = one.what.removeprefix("begin: ")
+        if one.what.startswith(BEGIN):
+            target = one.what.removeprefix(BEGIN)
         other = _other(one, target)
         if other in lane:
             back = one.what.startswith(FROM_MEMORY)

@@ -42,12 +42,13 @@ class Tone(StrEnum):
 def in_order(records: Iterable[ClaimRecord]) -> list[ClaimRecord]:
     """By trampoline, then by claim as CLAIM_ORDER has them; other claims follow by name."""
 
-    def key(record: ClaimRecord) -> tuple[str, int, str]:
-        known = record.claim in CLAIM_ORDER
-        rank = CLAIM_ORDER.index(record.claim) if known else len(CLAIM_ORDER)
-        return record.trampoline, rank, record.claim
+    return sorted(records, key=lambda record: (record.trampoline, rank(record.claim)))
 
-    return sorted(records, key=key)
+
+def rank(claim: str) -> tuple[int, str]:
+    """To sort claims by."""
+    known = claim in CLAIM_ORDER
+    return CLAIM_ORDER.index(claim) if known else len(CLAIM_ORDER), claim
 
 
 def by_trampoline(records: Iterable[ClaimRecord]) -> list[tuple[str, list[ClaimRecord]]]:
@@ -61,6 +62,13 @@ def verdict_words(record: ClaimRecord) -> str:
     if not record.as_expected:
         return f"{record.verdict} ({_unexpected(record)})"
     return f"{record.verdict} ({record.finding})" if record.finding else record.verdict
+
+
+def in_a_word(record: ClaimRecord) -> str:
+    """The verdict for a cell of a matrix."""
+    if not record.as_expected or is_contradicted(record):
+        return f"{record.verdict}!"
+    return record.finding or {"PROVED": "\N{CHECK MARK}"}.get(record.verdict, record.verdict)
 
 
 def verdict_tone(record: ClaimRecord) -> Tone:

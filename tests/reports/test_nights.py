@@ -49,7 +49,7 @@ def test_what_changed_since_the_night_before_is_on_the_page_and_in_the_history(
     page = (tmp_path / "nights" / entry.name / "index.html").read_text()
     assert "Since the night 2026-11-29" in page
     assert "<strong>fixed</strong>: multikernel_rfc kernel_identity_map" in page
-    assert page.count('<strong class="changed">fixed</strong>') == 1
+    assert page.count('<strong class="changed">fixed</strong>') == 2  # matrix and table
     write_page(read_all(tmp_path), tmp_path / "index.html")
     assert "Nothing changed." in (tmp_path / "index.html").read_text()
 

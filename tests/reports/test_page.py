@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from harness.record import ClaimRecord, Evidence
+from harness.record import ClaimRecord, Evidence, file_name
 from reports.html import compare, render_page, write_page
 from tests.reports.factory import (
     AGREES,
@@ -126,9 +126,26 @@ def test_the_page_is_balanced_and_its_links_and_ids_fit(records: list[ClaimRecor
     page = Page(html)
     ids = page.values("id")
     assert len(ids) == len(set(ids))
-    assert {f"#{name}" for name in ids} >= set(page.values("href"))
+    files = {file_name(record.trampoline, record.claim) for record in records}
+    assert {*(f"#{name}" for name in ids), *files} >= set(page.values("href"))
     refutations = sum(record.verdict == "REFUTED" for record in records)
-    assert len(page.values("href")) == len(records) + refutations + len(["#trust"])
+    of_each = ("in the matrix", "in the table", "to its file")
+    wanted = len(of_each) * len(records) + refutations + len(["#trust"])
+    assert len(page.values("href")) == wanted
+
+
+def test_the_matrix_has_a_cell_for_each_claim_of_each_trampoline() -> None:
+    amiss = refuted("third", "paths", as_expected=False, expected="PROVED")
+    html = render_page([proved(), refuted(), amiss])
+    table = html[html.index('<table class="matrix">') :].split("</table>")[0]
+    rows = [re.sub(r"<[^>]*>", " ", row).split() for row in table.split("<tr>")]
+    assert rows[1:] == [
+        ["claim", "multikernel", "multikernel_rfc", "third"],
+        ["paths", "REFUTED!"],
+        ["hand_off", "\N{CHECK MARK}"],
+        ["kernel_identity_map", "MKRFC-2"],
+    ]
+    assert table.count("<td></td>") == 6
 
 
 def test_the_page_needs_no_network_and_no_script() -> None:
