@@ -13,7 +13,7 @@ from rich.console import Console
 from harness.record import ClaimRecord
 from proofs import interrupt
 from proofs.stash import LOADED, RECORDS
-from reports.files import OUT, read_all, write_records
+from reports.files import OUT, locked, read_all, write_records
 from reports.html import write_page
 from reports.summary import last_line
 from reports.table import print_table
@@ -180,9 +180,10 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     console.print()
     try:
         out = config.getoption("--out")
-        write_records(records, out)
         page = out / "index.html"
-        write_page(read_all(out), page)
+        with locked(out):  # two runs at once leave the page of all that both have found
+            write_records(records, out)
+            write_page(read_all(out), page)
         print_table(records, console)
         console.print(f"report: {page}", soft_wrap=True)
     except UserError as error:

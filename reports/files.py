@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -55,6 +56,23 @@ def write_atomically(contents: Mapping[Path, bytes]) -> None:
         for written in temporary.values():
             with suppress(OSError):
                 written.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else who asks for it writes here meanwhile: waits until that is so. The folder is
+    made. Raises ReportError."""
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise ReportError(
+            f"{path}: cannot be written ({error.strerror}); name a folder that can be."
+        ) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_records(records: Iterable[ClaimRecord], folder: Path) -> None:

@@ -96,6 +96,9 @@ def test_a_diff_says_what_changed_and_its_status_says_whether(tmp_path: Path, ca
     status, out, _ = run(capsys, "diff", before, after, "--json")
     assert (status, [one["text"] for one in json.loads(out)]) == (1, [text])
     assert run(capsys, "diff", before, before)[:2] == (0, "nothing changed\n")
+    slow = folder(tmp_path / "slow", [proved(seconds=60), refuted()])
+    status, out, _ = run(capsys, "diff", before, slow)
+    assert status == 0 and out.startswith("slower: multikernel hand_off: ")
 
 
 def test_a_report_has_all_forms_and_its_status_says_what_is_amiss(

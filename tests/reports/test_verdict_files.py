@@ -7,13 +7,14 @@ import errno
 import io
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.record import ClaimRecord
-from reports.files import ReportError, read_all, write_records
+from reports.files import ReportError, locked, read_all, write_records
 from reports.html import write_page
 from tests.reports.factory import no_samples, proved, refuted, replay, samples
 
@@ -174,3 +175,25 @@ def test_other_files_in_the_folder_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("page")
     (tmp_path / ".multikernel.hand_off.json.7.tmp").write_text("{")
     assert read_all(tmp_path) == records
+
+
+def test_of_two_who_write_at_once_one_waits(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def other() -> None:
+        with locked(tmp_path / "out"):
+            done.set()
+
+    with locked(tmp_path / "out"):
+        waiting = threading.Thread(target=other)
+        waiting.start()
+        assert not done.wait(0.2)
+    waiting.join()
+    assert done.is_set()
+
+
+def test_a_folder_that_cannot_be_made_cannot_be_locked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReportError) as caught, locked(tmp_path / "file" / "out"):
+        pass
+    assert "cannot be written (Not a directory); name a folder that can be." in sentence(caught)
