@@ -13,6 +13,7 @@ import z3
 
 from harness.replay.places import Places
 from harness.replay.predict import Prediction
+from harness.replay.symbolic import in_words
 from harness.replay.writes import Values
 from harness.solve.evaluate import compile_term
 from harness.x86.run import Access, PathEnd
@@ -134,7 +135,7 @@ class RegisterChanges:
     def _general(self, name: str, mode: Mode) -> str:
         shown, term = self._part(name, mode)
         value, place = self._concrete.value(term), self._concrete.place(term, self._places)
-        return f"{shown} = {value:#x}{place}{self._concrete.remark(term)}"
+        return f"{shown} = {_made_of(term)}{value:#x}{place}{self._concrete.remark(term)}"
 
     def _open_now(self, names: Iterable[str], mode: Mode) -> set[str]:
         return {name for name in names if self._concrete.remark(self._part(name, mode)[1])}
@@ -164,7 +165,8 @@ class RegisterChanges:
         ]
         place = self._concrete.place(term, self._places) if name == "cr3" else ""
         flags = f" ({', '.join(changed)})" if changed else ""
-        return f"{name.upper()} = {value:#x}{place}{flags}{self._concrete.remark(term)}"
+        made_of = _made_of(term) if name == "cr3" else ""
+        return f"{name.upper()} = {made_of}{value:#x}{place}{flags}{self._concrete.remark(term)}"
 
     def _pointer(self, name: str) -> str:
         (base,), (limit,) = self._held[f"{name}_base"], self._held[f"{name}_limit"]
@@ -201,7 +203,8 @@ class MemoryChanges:
         value, size = self._concrete.value(access.value), access.size
         entry = self._places.table_entry(address)
         where = f" at {self._places.symbol(address)}" if entry else ""
-        text = f"{self._places.name(address)} = {value:#x} ({_bytes(size)}{where})"
+        made_of = _made_of(access.value)
+        text = f"{self._places.name(address)} = {made_of}{value:#x} ({_bytes(size)}{where})"
         was = self._prediction.image_before(access.records)[address - self._prediction.given.base :]
         old = int.from_bytes(was[:size], "little")
         if entry and access.paged and old != value:
@@ -219,6 +222,11 @@ class MemoryChanges:
         )
         stores = f"{count:,} stores of {_bytes(access.size)}, {access.stride:#x} apart"
         return f"{' to '.join(names)}: {stores}: {values}{self._concrete.remark(access.value)}"
+
+
+def _made_of(term: z3.ExprRef) -> str:
+    """What stands before a value: the term, if it is short; "" of a number."""
+    return f"{words} = " if (words := in_words(term)) else ""
 
 
 def _bytes(size: int) -> str:
