@@ -122,8 +122,8 @@ def night(stages: Sequence[Stage], out: Path, console: Console, whole: bool = Fa
             write_atomically({out / FILE: known.model_dump_json(indent=2).encode() + b"\n"})
             _say(console, f"  {stage.name}: {_minutes(done.seconds)}", status)
             worst = max(worst, status)
-        page = subprocess.run([sys.executable, "-m", "reports", str(out)], cwd=ROOT, check=False)
-        if page.returncode:
+        command = [sys.executable, "-m", "reports.tramp", "report", str(out)]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode not in (0, FOUND):
             return NOT_RUN
         worst = max(worst, _of_verdicts(read_all(out)))
         if whole:
@@ -143,7 +143,7 @@ def _of_verdicts(records: Sequence[ClaimRecord]) -> int:
 def _told(kept: Entry) -> str:
     """What changed, in the terminal; `tramp diff` says it in full."""
     if kept.changes is None:
-        return f"the first night: {kept.name}"
+        return f"the night {kept.name}: nothing to compare with"
     found = [f"  {change.line}" for change in kept.changes]
     count = f"{len(found)} change{'s' * (len(found) > 1)}" if found else "nothing changed"
     head = f"the night {kept.name}: {count}"

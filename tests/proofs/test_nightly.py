@@ -163,7 +163,7 @@ def test_a_whole_night_is_kept_with_what_changed(
     write_records([refuted("multikernel", "hand_off", as_expected=False)], out)
     assert night([stage("b", tmp_path, 1)], out, console, whole=True) == 1
     said = capsys.readouterr().out
-    assert f"the first night: {first.name}" in said
+    assert f"the night {first.name}: nothing to compare with" in said
     assert "1 change\n  new finding: multikernel hand_off: PROVED before, now REFUTED" in said
     assert history(out)[1].status == 1
 
