@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from harness.record import ClaimRecord
 from reports.causes import PROVED, cause
+from reports.fingerprint import ROOT
 from reports.summary import (
     evidence_words,
     findings,
@@ -22,6 +23,8 @@ from reports.summary import (
     smallest_input,
     verdict_words,
 )
+from trampoline.contract import load_contract
+from trampoline.shipped import contract_of
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -133,7 +136,8 @@ class Log(BaseModel):
 def sarif(records: Iterable[ClaimRecord]) -> bytes:
     """The document, in UTF-8.
 
-    Sources are said to lie in trampoline/NAME, as those of all shipped ones do. What is refuted,
+    Sources are said to lie in trampoline/NAME, as those of all shipped ones do, or with the host
+    that its contract names. What is refuted,
     and what could not be decided, is a result; a finding that the contract accepts is a suppressed
     one. Rules are the claims; a result's fingerprint is that of its cause, so that it is the same
     after an edit elsewhere.
@@ -151,15 +155,15 @@ def sarif(records: Iterable[ClaimRecord]) -> bytes:
 
 def _result(record: ClaimRecord) -> Result:
     found = cause(record)
-    place = f"trampoline/{record.trampoline}"
     if found is not None and found.source:
         file, _, line = found.source.rpartition(":")
         where = PhysicalLocation(
-            artifact_location=ArtifactLocation(uri=f"{place}/{file}"),
+            artifact_location=ArtifactLocation(uri=_uri(record.trampoline, file)),
             region=Region(start_line=int(line)),
         )
     else:
-        where = PhysicalLocation(artifact_location=ArtifactLocation(uri=f"{place}/contract.toml"))
+        uri = _uri(record.trampoline, "contract.toml")
+        where = PhysicalLocation(artifact_location=ArtifactLocation(uri=uri))
     named = (LogicalLocation(name=found.place),) if found is not None and found.place else ()
     accepted = record.as_expected and bool(findings([record]))
     return Result(
@@ -170,6 +174,18 @@ def _result(record: ClaimRecord) -> Result:
         partial_fingerprints={"cause/v1": found.fingerprint if found else record.verdict},
         suppressions=(Suppression(justification=record.title),) if accepted else (),
     )
+
+
+def _uri(trampoline: str, file: str) -> str:
+    """Of a source file: beside the contract, or among the sources of its host."""
+    contract = contract_of(trampoline)
+    beside = contract.parent / file
+    if not beside.is_file() and contract.is_file():
+        host = load_contract(contract).host
+        among = beside if host is None else (contract.parent / host.source / file).resolve()
+        if among.is_file():
+            beside = among
+    return beside.relative_to(ROOT).as_posix()
 
 
 def _said(record: ClaimRecord) -> str:

@@ -10,12 +10,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.record import Evidence
+from harness.record import EventRecord, Evidence
 from reports.changes import Change, Kind
+from reports.fingerprint import ROOT
 from reports.junit import junit
 from reports.markdown import summary
 from reports.sarif import sarif
-from tests.reports.factory import broken, host_broken, proved, refuted, replay, safe_set, samples
+from tests.reports.factory import (
+    broken,
+    host_broken,
+    proved,
+    refuted,
+    replay,
+    safe_set,
+    samples,
+    schedule,
+)
 
 UNEXPECTED = refuted(expected="PROVED", as_expected=False, finding="", title="", reason="it is not")
 UNKNOWN = proved(claim="stack", verdict="UNKNOWN", as_expected=False, reason="z3 gave up")
@@ -69,6 +79,19 @@ def test_sarif_names_a_file_also_where_no_line_is_known() -> None:
         (result,) = results(record)
         place = result["locations"][0]["physicalLocation"]
         assert place["artifactLocation"]["uri"] == f"trampoline/{record.trampoline}/contract.toml"
+
+
+def test_sarif_finds_a_host_s_file_among_its_sources() -> None:
+    host = EventRecord(who="host", what="store status", where="kick.c:37")
+    last = schedule().model_copy(update={"events": (host,)})
+    (result,) = results(broken(schedules=(last,)))
+    place = result["locations"][0]["physicalLocation"]
+    uri = place["artifactLocation"]["uri"]
+    assert (uri, place["region"]) == ("trampoline/host/multikernel_rfc/kick.c", {"startLine": 37})
+    assert (ROOT / uri).is_file()
+    (other,) = results(refuted("third"))
+    where = other["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert where == "trampoline/third/trampoline.S"
 
 
 def test_the_summary_tells_changes_findings_and_verdicts() -> None:
