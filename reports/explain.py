@@ -10,7 +10,14 @@ from rich.console import Console
 
 from harness.record import ClaimRecord, WitnessRecord
 from reports.causes import cause
-from reports.summary import commands, evidence_words, holds_for, name_of, verdict_words
+from reports.summary import (
+    commands,
+    evidence_words,
+    holds_for,
+    name_of,
+    verdict_words,
+    what_is_said,
+)
 from trampoline.errors import UserError
 
 
@@ -29,7 +36,7 @@ def find(records: Sequence[ClaimRecord], name: str) -> ClaimRecord:
 
 def tell(record: ClaimRecord, console: Console) -> None:
     """All that is known of it."""
-    console.print(f"{name_of(record)}: {record.title or record.reason or record.sentence}")
+    console.print(f"{name_of(record)}: {what_is_said(record) or record.sentence}")
     console.print(f"\nclaim {record.claim} on {record.trampoline}: {verdict_words(record)}")
     console.print(f"  {record.sentence}")
     found = cause(record)

@@ -19,7 +19,7 @@ from harness.qemu.machine import TARGET, Machine, NotReached
 from harness.qemu.vm import VmDead
 from harness.record import ClaimRecord, ReplayRecord, StepRecord
 from harness.replay.compare import ANY_FAILURE, OUTCOME, shown
-from reports.summary import name_of
+from reports.summary import name_of, what_is_said
 from trampoline.assemble import assemble
 from trampoline.contract import Contract
 from trampoline.elf import read_part
@@ -83,7 +83,7 @@ def _of_all(record: ClaimRecord) -> dict[str, str]:
 def tell(again: Again, console: Console) -> None:
     """Print it."""
     record = again.record
-    console.print(f"{name_of(record)}: {record.title or record.reason}")
+    console.print(f"{name_of(record)}: {what_is_said(record)}")
     for name, value in again.inputs.items():
         console.print(f"  {name} = {value}")
     console.print("seen:")

@@ -189,7 +189,8 @@ def _uri(trampoline: str, file: str) -> str:
 
 
 def _said(record: ClaimRecord) -> str:
-    parts = [f"{record.trampoline}: {record.claim} {verdict_words(record)}", record.title]
+    parts = [f"{record.trampoline}: {record.claim} {verdict_words(record)}"]
+    parts += [record.title] if record.as_expected else []
     found = cause(record)
     parts += [found.condition if found else record.reason, holds_for(record)]
     if record.witness is not None:

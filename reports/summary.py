@@ -111,8 +111,9 @@ def findings(records: Iterable[ClaimRecord]) -> list[ClaimRecord]:
 
 
 def name_of(record: ClaimRecord) -> str:
-    """The finding's id, or trampoline and claim where there is none."""
-    return record.finding or f"{record.trampoline} {record.claim}"
+    """The finding's id, or trampoline and claim where it is not the known one."""
+    known = record.finding if record.as_expected else ""
+    return known or f"{record.trampoline} {record.claim}"
 
 
 def commands(record: ClaimRecord) -> tuple[str, ...]:

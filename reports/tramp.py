@@ -280,6 +280,9 @@ def _accept(
     if not path.is_file():
         raise UserError(f"{path}: there is no such contract; give it with --contract.")
     triaging.accept(group, path, reason)
+    for one in group.records:
+        if one.finding:
+            print(f"it takes the place of {one.finding} in what {one.claim} is expected to be")
     print(f"written: {path}: {group.proposed} for {', '.join(group.claims)}; now prove again")
 
 

@@ -115,26 +115,29 @@ def _few_moved(
         )
     movable = [name for name in defaults if any(name in at_default for at_default in pins)]
     pinned = list(zip(attempts, pins, strict=True))
+    # All others keep their defaults while a few move: z3 need not find out each time.
+    steady = [
+        ((obligation, _given(conditions, _but(at_default, movable))), at_default)
+        for (obligation, conditions), at_default in pinned
+    ]
     # Where even all of these together do not help, none of them does.
     hopeful = [
         (attempt, at_default)
-        for attempt, at_default in pinned
-        if check((*attempt[1], *_but(at_default, movable))).status == z3.sat
+        for attempt, at_default in steady
+        if check(attempt[1]).status == z3.sat
     ]
     for count in range(MAX_MOVED + 1):
         # So many of them, whichever, are one question.
         enough = [
             (attempt, at_default)
             for attempt, at_default in hopeful
-            if check(
-                (*attempt[1], *_but(at_default, movable), _away(at_default, movable, count))
-            ).status
-            == z3.sat
+            if check((*attempt[1], _away(at_default, movable, count))).status == z3.sat
         ]
         for moved in combinations(movable, count) if enough else ():
             kept = []
             for (obligation, conditions), at_default in enough:
-                attempt = (*conditions, *_but(at_default, moved))
+                held = {name: at_default[name] for name in movable if name in at_default}
+                attempt = (*conditions, *_but(held, moved))
                 if set(moved) <= at_default.keys() and check(attempt).status == z3.sat:
                     kept.append((obligation, attempt))
             if kept:
@@ -143,11 +146,19 @@ def _few_moved(
         if check(conditions).status == z3.sat:
             left = list(at_default.values())
             while left:
-                held = _longest(conditions, left, check)
-                conditions = (*conditions, *left[:held])
-                left = left[held + 1 :]
+                longest = _longest(conditions, left, check)
+                conditions = (*conditions, *left[:longest])
+                left = left[longest + 1 :]
             return [(obligation, conditions)]
     return []
+
+
+def _given(conditions: Sequence[z3.BoolRef], pins: Sequence[z3.BoolRef]) -> tuple[z3.BoolRef, ...]:
+    """The conditions with pins, each `symbol == value`, put in: smaller ones, and the pins."""
+    if not pins:
+        return tuple(conditions)
+    values = [(pin.arg(0), pin.arg(1)) for pin in pins]
+    return (*(z3.simplify(z3.substitute(one, *values)) for one in conditions), *pins)
 
 
 def _but(pins: Mapping[str, z3.BoolRef], moved: Sequence[str]) -> list[z3.BoolRef]:
@@ -189,14 +200,14 @@ def _small(
     left = [(symbol, _equals(symbol, wanted[name])) for name, symbol in symbols.items()]
     while left:
         held = _longest(conditions, [pin for _, pin in left], check)
-        conditions = (*conditions, *(pin for _, pin in left[:held]))
+        conditions = _given(conditions, [pin for _, pin in left[:held]])
         if held < len(left):
             symbol, pin = left[held]
             if z3.is_bool(symbol):
-                conditions = (*conditions, z3.Not(pin))
+                conditions = _given(conditions, [symbol == z3.Not(pin.arg(1))])
             else:
                 value = _least(conditions, symbol, check)
-                conditions = (*conditions, symbol == value)
+                conditions = _given(conditions, [symbol == value])
         left = left[held + 1 :]
     return conditions
 

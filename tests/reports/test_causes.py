@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.record import ClaimRecord, StepRecord
+from harness.record import ClaimRecord, EventRecord, ScheduleRecord, StepRecord
 from reports.causes import Cause, cause
 from tests.reports.factory import broken, host_broken, proved, refuted, witness
 
@@ -79,3 +79,32 @@ def test_a_schedule_and_a_hosts_goal_have_causes_too() -> None:
     found = of(broken())
     assert (found.operation, found.place, found.source) == ("CPU 1: SIPI", "", "")
     assert of(host_broken()).condition == "only checked images"
+
+
+def test_more_that_is_violated_is_another_cause() -> None:
+    path = (step("0xf0", "push eax"), step("0xf8", "end: halted", count=0))
+    one = refuted(witness=witness(violated=(STORE,), path=path))
+    both = refuted(witness=witness(violated=(STORE, "it is mapped"), path=path))
+    turned = refuted(witness=witness(violated=("it is mapped", STORE), path=path))
+    assert of(one).fingerprint != of(both).fingerprint == of(turned).fingerprint
+    (goal,) = host_broken().goals
+    more = host_broken(goals=(goal, goal.model_copy(update={"goal": "a new defect"})))
+    assert of(more).fingerprint != of(host_broken()).fingerprint
+    assert of(broken(schedules=broken().schedules[:1])).fingerprint != of(broken()).fingerprint
+
+
+def test_operands_and_the_number_of_a_cpu_are_no_part_of_a_cause() -> None:
+    end = step("0x10", "end", count=0)
+    far, near = (
+        by_path(f"no input ends with: `push {to}` in the copy", end) for to in ("0x7", "0x9")
+    )
+    assert of(far).fingerprint == of(near).fingerprint
+    first, second = (
+        of(broken(schedules=(schedule_of(f"CPU {number}"),))).fingerprint for number in (0, 1)
+    )
+    assert first == second
+
+
+def schedule_of(who: str) -> ScheduleRecord:
+    event = EventRecord(who=who, what="load kernel", where="start+0x7")
+    return broken().schedules[0].model_copy(update={"events": (event,)})
