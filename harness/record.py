@@ -168,13 +168,15 @@ class MappingRecord(_Record):
 
 class PictureRecord(_Record):
     """What one everyday start does: the modes it goes through, the memory it touches, what is
-    mapped when it ends. `base`, `size`: of the image, in bytes."""
+    mapped when it ends. `base`, `size`: of the image, in bytes. `cut_off`: there are more tables
+    than were looked into, and `mappings` may lack some."""
 
     base: str
     size: int
     modes: tuple[ModeRecord, ...]
     stretches: tuple[StretchRecord, ...]
     mappings: tuple[MappingRecord, ...]
+    cut_off: bool = False
 
 
 class RangeRecord(_Record):

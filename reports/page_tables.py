@@ -16,17 +16,20 @@ ROW = 2 * LINE + 6
 
 
 def page_tables(picture: PictureRecord) -> Markup:
-    """A bar for each stretch of addresses; green where an address is mapped to itself."""
+    """A bar for each stretch of addresses, at the bits of them that are translated; green where an
+    address is mapped to itself."""
     mapped = picture.mappings
-    wide = any(one.entries.startswith("PML5") for one in mapped)
-    axis = Addresses(FIRST, BITS_LA57 if wide else BITS, 20, WIDTH - 20)
+    bits = BITS_LA57 if any(one.entries.startswith("PML5") for one in mapped) else BITS
+    axis = Addresses(FIRST, bits, 20, WIDTH - 20)
     drawing = canvas(ROW * len(mapped) + 2 * LINE + 6)
     for number, one in enumerate(mapped):
-        y, start, end = ROW * number, int(one.start, 16), int(one.end, 16)
+        y, start = ROW * number, int(one.start, 16)
+        low = start % (1 << bits)  # the bits above these are all as the highest of them
+        high = low + int(one.end, 16) - start
         words = _words(one)
         tone = "same" if one.physical == one.start else "other"
         drawing.append(text(words, 20, y + 12))
-        drawing.append(told(axis.bar(start, end, y + LINE, BAR, tone), words))
+        drawing.append(told(axis.bar(low, high, y + LINE, BAR, tone), words))
     drawing.extend(axis.ticks(ROW * len(mapped), 6))
     return element(drawing, "what the page tables map")
 

@@ -12,9 +12,12 @@ from harness.record import EventRecord
 from reports.svg import LINE, WIDTH, canvas, element, text, told
 
 MEMORY = "memory"
-TO_MEMORY = ("store", "a store becomes visible", "locked")
+VISIBLE = "a store becomes visible"
+TO_MEMORY = (VISIBLE, "xchg", "lock cmpxchg")
+STORE = "store"
 FROM_MEMORY = ("load",)
 TO_CPU = ("INIT", "SIPI")
+"""As they stand in an event; what else follows says that it does not reach the CPU."""
 BEGIN = "begin: "
 """Begins an attempt, and names the CPU that it is for."""
 
@@ -34,11 +37,12 @@ def sequence(events: Sequence[EventRecord]) -> Markup:
         drawing.append(text(name, x, 14, text_anchor="middle", font_weight="bold"))
         drawing.append(drawsvg.Line(x, top - 4, x, bottom, class_="axis"))
     target = ""
+    buffered = {one.who for one in events if one.what.startswith(VISIBLE)}
     for number, one in enumerate(events):
         y, x = top + height * number + LINE, lane[one.who]
         if one.what.startswith(BEGIN):
             target = one.what.removeprefix(BEGIN)
-        other = _other(one, target)
+        other = _other(one, target, one.who in buffered)
         if other in lane:
             back = one.what.startswith(FROM_MEMORY)
             start, end = (lane[other], x) if back else (x, lane[other])
@@ -50,11 +54,14 @@ def sequence(events: Sequence[EventRecord]) -> Markup:
     return element(drawing, "sequence chart of the schedule")
 
 
-def _other(one: EventRecord, target: str) -> str:
-    """Whom an event has to do with beside who does it; "" if nobody."""
+def _other(one: EventRecord, target: str, buffered: bool) -> str:
+    """Whom an event has to do with beside who does it; "" if nobody. `buffered`: its stores go into
+    a store buffer, and later events tell when they reach memory."""
     if one.what.startswith(TO_MEMORY + FROM_MEMORY):
         return MEMORY
-    if one.who == "host" and one.what.startswith(TO_CPU):
+    if one.what.startswith(STORE) and not buffered:
+        return MEMORY
+    if one.who == "host" and one.what in TO_CPU:
         return target
     return ""
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 from harness.record import MappingRecord, ModeRecord, PictureRecord, StretchRecord
@@ -45,7 +46,12 @@ class _Leaf(NamedTuple):
 def picture(predictor: Predictor, prediction: Prediction) -> PictureRecord:
     """The modes that a start goes through, the memory that it touches, and what is mapped at its
     end."""
-    end = prediction.end
+    end, cut_off = prediction.end, False
+    leaves: list[_Leaf] = []
+    if end.paged:
+        registers = prediction.registers()
+        levels = 5 if registers["cr4"] & CR4_LA57 else 4
+        leaves, cut_off = _leaves(registers["cr3"], levels, prediction.byte_at_end)
     modes = [Mode[name] for _, name in end.trace]
     return PictureRecord(
         modes=tuple(
@@ -55,7 +61,8 @@ def picture(predictor: Predictor, prediction: Prediction) -> PictureRecord:
         base=f"{prediction.given.base:#x}",
         size=len(prediction.entry),
         stretches=tuple(_stretches(predictor, prediction)),
-        mappings=tuple(_mappings(prediction)) if end.paged else (),
+        mappings=tuple(_mappings(leaves)),
+        cut_off=cut_off,
     )
 
 
@@ -99,13 +106,10 @@ def _merged(parts: Sequence[range]) -> list[range]:
     return found
 
 
-def _mappings(prediction: Prediction) -> Iterator[MappingRecord]:
+def _mappings(leaves: Sequence[_Leaf]) -> Iterator[MappingRecord]:
     """What the tables map when the path ends, neighbours of one kind as one."""
-    registers = prediction.registers()
-    levels = 5 if registers["cr4"] & CR4_LA57 else 4
-    leaves = sorted(_leaves(registers["cr3"], levels, prediction.byte_at_end))
     runs: list[list[_Leaf]] = []
-    for leaf in leaves:
+    for leaf in sorted(leaves):
         if runs and _continues(runs[-1][-1], leaf):
             runs[-1].append(leaf)
         else:
@@ -118,7 +122,7 @@ def _mappings(prediction: Prediction) -> Iterator[MappingRecord]:
             physical=f"{first.physical:#x}",
             page=first.size,
             rights=first.rights,
-            entries=_way(levels, first.way, last.way),
+            entries=_way(first, last),
         )
 
 
@@ -132,13 +136,16 @@ def _continues(before: _Leaf, leaf: _Leaf) -> bool:
 
 def _leaves(
     cr3: int, levels: int, byte: Callable[[int], int], most: int = TABLES_MAX
-) -> Iterator[_Leaf]:
-    """Every present entry that maps a page. Reserved bits are not looked at: the claims are."""
-    left: list[tuple[int, int, tuple[int, ...], int, str]] = [(cr3 & FRAME, levels, (), 0, "wx")]
+) -> tuple[list[_Leaf], bool]:
+    """Every present entry that maps a page, level by level from the lowest address on; and whether
+    there are more tables than are looked into. Reserved bits are not looked at."""
+    found: list[_Leaf] = []
+    left: deque[tuple[int, int, tuple[int, ...], int, str]] = deque()
+    left.append((cr3 & FRAME, levels, (), 0, "wx"))
     for _ in range(most):
         if not left:
-            return
-        table, level, way, base, rights = left.pop()
+            break
+        table, level, way, base, rights = left.popleft()
         shift = 12 + 9 * (level - 1)
         for index in range(ENTRIES):
             at = table + ENTRY * index
@@ -156,11 +163,12 @@ def _leaves(
             start, here = base + (index << shift), (*way, index)
             if level == 1 or (level <= 3 and entry >> PAGE_SIZE & 1):
                 size = 1 << shift
-                yield _Leaf(
-                    _canonical(start, levels), size, entry & FRAME & -size, level, here, "r" + held
-                )
+                physical = entry & FRAME & -size
+                linear = _canonical(start, levels)
+                found.append(_Leaf(linear, size, physical, level, here, "r" + held))
             else:
                 left.append((entry & FRAME, level - 1, here, start, held))
+    return found, bool(left)
 
 
 def _canonical(linear: int, levels: int) -> int:
@@ -169,10 +177,15 @@ def _canonical(linear: int, levels: int) -> int:
     return linear | (((1 << 64) - (1 << bits)) if linear >> (bits - 1) else 0)
 
 
-def _way(levels: int, first: Sequence[int], last: Sequence[int]) -> str:
-    """The entries from the first one to the last, such as "PML4[0] PDPT[0..3]"."""
-    words = []
-    for depth, (low, high) in enumerate(zip(first, last, strict=True)):
-        name = TABLES[levels - 1 - depth]
-        words.append(f"{name}[{low}]" if low == high else f"{name}[{low}..{high}]")
-    return " ".join(words)
+def _way(first: _Leaf, last: _Leaf) -> str:
+    """The entries that lead to the first one, and to the last, as far as these are others: such as
+    "PML4[0].PDPT[0].PD[0] to PDPT[3].PD[511]"."""
+    top = first.level + len(first.way) - 1
+    names = [TABLES[top - 1 - depth] for depth in range(len(first.way))]
+    ways = [
+        [f"{name}[{index}]" for name, index in zip(names, leaf.way, strict=True)]
+        for leaf in (first, last)
+    ]
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*ways, strict=True)))
+    other = ".".join(ways[1][same:])
+    return ".".join(ways[0]) + (f" to {other}" if other else "")

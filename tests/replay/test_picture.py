@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import cache
 
 from harness.record import PictureRecord
-from harness.replay.picture import _leaves, picture
+from harness.replay.picture import _Leaf, _leaves, _mappings, picture
 from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Predictor
 from harness.x86.execute import execute
@@ -65,7 +65,7 @@ def test_all_below_4_gib_is_mapped_to_itself() -> None:
     (one,) = of_multikernel()[1].mappings
     assert (one.start, one.end, one.physical) == ("0x0", "0x100000000", "0x0")
     assert (one.page, one.rights) == (1 << 21, "rwx")
-    assert one.entries == "PML4[0] PDPT[0..3] PD[0..511]"
+    assert one.entries == "PML4[0].PDPT[0].PD[0] to PDPT[3].PD[511]"
 
 
 def leaves(entries: dict[int, int], levels: int = 4) -> list[tuple[int, int, int, str]]:
@@ -74,9 +74,8 @@ def leaves(entries: dict[int, int], levels: int = 4) -> list[tuple[int, int, int
     def byte(address: int) -> int:
         return entries.get(address & -8, 0) >> 8 * (address % 8) & 0xFF
 
-    return [
-        (one.start, one.size, one.physical, one.rights) for one in _leaves(0x1000, levels, byte)
-    ]
+    found, _ = _leaves(0x1000, levels, byte)
+    return [(one.start, one.size, one.physical, one.rights) for one in found]
 
 
 def test_rights_are_those_of_all_levels() -> None:
@@ -95,3 +94,29 @@ def test_the_upper_half_is_canonical_and_a_large_page_is_no_table() -> None:
 
 def test_tables_that_lead_to_themselves_are_given_up() -> None:
     assert len(leaves({0x1000: 0x1003})) == 1  # the entry is a PTE at last
+
+
+def test_what_is_cut_off_is_said_and_lies_above_what_is_shown() -> None:
+    """A PDPT whose entries all name one page directory, with one large page."""
+    tables = {0x1000: 0x2003, 0x3000: 0x83, **{0x2000 + 8 * n: 0x3003 for n in range(512)}}
+
+    def byte(address: int) -> int:
+        return tables.get(address & -8, 0) >> 8 * (address % 8) & 0xFF
+
+    found, cut_off = _leaves(0x1000, 4, byte)
+    assert cut_off
+    assert [one.start for one in found] == [n << 30 for n in range(len(found))]
+    assert not _leaves(0x3000, 2, byte)[1]
+
+
+def test_entries_are_named_from_the_first_to_the_last() -> None:
+    two, gib = 1 << 21, 1 << 30
+
+    def leaf(linear: int) -> _Leaf:
+        return _Leaf(linear, two, linear, 2, (0, linear // gib, linear % gib // two), "rwx")
+
+    across = [leaf(gib - 2 * two + n * two) for n in range(4)]
+    assert [one.entries for one in _mappings(across)] == [
+        "PML4[0].PDPT[0].PD[510] to PDPT[1].PD[1]"
+    ]
+    assert [one.entries for one in _mappings(across[:1])] == ["PML4[0].PDPT[0].PD[510]"]

@@ -245,7 +245,7 @@ def mapping(**changes: Any) -> MappingRecord:
         "physical": "0x0",
         "page": 1 << 21,
         "rights": "rwx",
-        "entries": "PML4[0] PDPT[0..3] PD[0..511]",
+        "entries": "PML4[0].PDPT[0].PD[0] to PDPT[3].PD[511]",
     }
     return MappingRecord(**(fields | changes))
 

@@ -69,13 +69,16 @@ def test_page_tables_are_bars_over_the_address_space() -> None:
     (same,), (other,) = shapes(drawing, "same"), shapes(drawing, "other")
     assert other["x"] == pytest.approx(same["x"] + same["width"])
     text = Page(drawing).text
-    assert "0x0 to 0xffffffff to itself, rwx, pages of 2 MiB, by PML4[0] PDPT[0..3]" in text
+    assert (
+        "0x0 to 0xffffffff to itself, rwx, pages of 2 MiB, by PML4[0].PDPT[0].PD[0] to PDPT[3]"
+        in text
+    )
     assert "0x100000000 to 0x13fffffff to 0x0, rwx, pages of 1 GiB" in text
     assert "256 TiB" in text
 
 
 def test_five_levels_have_an_axis_to_128_pib() -> None:
-    drawing = page_tables(picture(mappings=(mapping(entries="PML5[0] PML4[0] PDPT[0..3]"),)))
+    drawing = page_tables(picture(mappings=(mapping(entries="PML5[0].PML4[0].PDPT[0]"),)))
     assert "128 PiB" in Page(drawing).text
 
 
@@ -103,6 +106,20 @@ def test_a_schedule_s_arrows_go_to_memory_from_there_and_to_the_cpu() -> None:
         assert list(map(float, arrow)) == pytest.approx(wanted)
     assert drawing.count("<circle") == 2
     assert "2. store kernel kick.c:1" in Page(drawing).text
+
+
+def test_stores_that_wait_and_inits_that_come_late_have_no_arrow() -> None:
+    steps = ("begin: CPU 1", "INIT, late", "store kernel", "a store becomes visible", "xchg status")
+    drawing = sequence([EventRecord(who="host", what=what, where="") for what in steps])
+    assert drawing.count("<circle") == 3
+    assert len(re.findall(r'<path d="M[^Z"]*" class="event"', drawing)) == 2
+
+
+def test_addresses_of_the_upper_half_are_drawn_where_their_bits_are() -> None:
+    high = mapping(start="0xffff800000000000", end="0xffff800040000000", page=1 << 30)
+    low = mapping(start="0x800000000000", end="0x800040000000", page=1 << 30)
+    bars = [shapes(page_tables(picture(mappings=(one,))), "other")[0] for one in (high, low)]
+    assert bars[0] == bars[1]
 
 
 def test_the_trend_begins_with_the_second_night() -> None:
