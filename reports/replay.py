@@ -19,11 +19,13 @@ from harness.qemu.machine import TARGET, Machine, NotReached
 from harness.qemu.vm import VmDead
 from harness.record import ClaimRecord, ReplayRecord, StepRecord
 from harness.replay.compare import ANY_FAILURE, OUTCOME, shown
+from harness.x86.given import as_assembled
 from reports.summary import name_of, what_is_said
 from trampoline.assemble import assemble
 from trampoline.contract import Contract
 from trampoline.elf import read_part
 from trampoline.errors import UserError
+from trampoline.image import load_image
 
 NOT_64_BIT = (
     "gdb takes all code for 64-bit code: here, read the source lines, not what it disassembles"
@@ -51,7 +53,7 @@ def replay(record: ClaimRecord, accel: str) -> Again:
     """Run what refutes the claim once more."""
     held = replayable(record)
     given = _job(record, held)
-    with _machine(given, accel) as machine:
+    with _machine(record, given, accel) as machine:
         found = shown(given.job, machine.replay(given.job))
     observed = {name: found.get(name, "not seen") for name in held.observed}
     differs = tuple(name for name, value in observed.items() if not _same(held, name, value))
@@ -84,6 +86,10 @@ def tell(again: Again, console: Console) -> None:
     """Print it."""
     record = again.record
     console.print(f"{name_of(record)}: {what_is_said(record)}")
+    if record.witness is not None and (another := record.witness.another) is not None:
+        console.print(f"QEMU cannot show the smallest input ({another.why}); this one violates:")
+        for condition in another.violated:
+            console.print(f"  {condition}")
     for name, value in again.inputs.items():
         console.print(f"  {name} = {value}")
     console.print("seen:")
@@ -108,7 +114,10 @@ def debug(
     gdb.check()
     held = replayable(record)
     given = _job(record, held)
-    with _machine(given, accel) as machine, tempfile.TemporaryDirectory(prefix="code-") as folder:
+    with (
+        _machine(record, given, accel) as machine,
+        tempfile.TemporaryDirectory(prefix="code-") as folder,
+    ):
         try:
             vm = machine.stop_before(given.job, given.last, given.passes)
             rip, long = vm.debugger.registers(TARGET)["rip"], vm.cpu(TARGET).in_64_bit_mode
@@ -116,9 +125,12 @@ def debug(
             raise UserError(f"{name_of(record)}: the CPU does not come to {error}.") from None
         except (VmDead, DebuggerError) as error:
             raise UserError(f"{name_of(record)}: QEMU fails ({error}); try once more.") from None
-        start = rip - given.offset
-        symbols = [] if contract is None else _symbols(contract, start, Path(folder))
         console.print(_place(record, held, given))
+        symbols: list[str] = []
+        if contract is not None and _is_of(contract, given):
+            symbols = _symbols(contract, rip - given.offset, Path(folder))
+        elif contract is not None:
+            console.print(f"without symbols: {contract.path} makes another image than this by now")
         if not long:
             console.print(NOT_64_BIT)
         return gdb.debug(vm, TARGET, ["set pagination off", *symbols], arguments)
@@ -144,10 +156,17 @@ def _job(record: ClaimRecord, held: ReplayRecord) -> JobRecord:
 
 
 @contextmanager
-def _machine(given: JobRecord, accel: str) -> Iterator[Machine]:
+def _machine(record: ClaimRecord, given: JobRecord, accel: str) -> Iterator[Machine]:
+    """The machine that a job is for. Raises UserError where the job is none for a machine."""
     lacking = frozenset(given.lacking)
-    with Machine(given.phys_bits, lacking=lacking, accel=accel) as machine:
-        yield machine
+    try:
+        with Machine(given.phys_bits, lacking=lacking, accel=accel) as machine:
+            yield machine
+    except ValueError as error:  # BadJob is one
+        raise UserError(
+            f"{name_of(record)}: its verdict file holds nothing that can be run ({error}); prove "
+            "it again."
+        ) from None
 
 
 def _inputs(record: ClaimRecord, held: ReplayRecord) -> dict[str, str]:
@@ -161,28 +180,39 @@ def _inputs(record: ClaimRecord, held: ReplayRecord) -> dict[str, str]:
 def _same(held: ReplayRecord, name: str, value: str) -> bool:
     """As observed before; or a failure again, where nothing else could be foretold."""
     if name == OUTCOME and held.predicted.get(name) == ANY_FAILURE:
-        return value in set(OutcomeKind) - {OutcomeKind.HAND_OFF}
+        return value in set(OutcomeKind) - {OutcomeKind.HAND_OFF, OutcomeKind.DEAD}
     return value == held.observed[name]
 
 
 def _place(record: ClaimRecord, held: ReplayRecord, given: JobRecord) -> str:
     """Where the CPU stands, in the words of the story, if that tells of this instruction."""
-    steps: Sequence[StepRecord] = record.witness.path if record.witness is not None else ()
+    steps: Sequence[StepRecord] = ()
+    if record.witness is not None and record.witness.another is None:
+        steps = record.witness.path  # of this input
     told = [one for one in steps if int(one.offset, 16) == given.offset and one.count]
     where = f"{given.last:#x} (offset {given.offset:#x} of the image)"
     if told:
         step = told[-1]
         where = f"{step.source or step.symbol}, {where}: {step.instruction} ({step.mode})"
-    return f"stopped before the last instruction: {where}\nthen: {held.observed[OUTCOME]}"
+    then = held.observed.get(OUTCOME, "")
+    return f"stopped before the last instruction: {where}\nthen: {then}"
+
+
+def _is_of(contract: Contract, given: JobRecord) -> bool:
+    """The image that a job starts is the one that the contract makes now."""
+    image = load_image(contract)
+    return len(image.data) == len(given.image) and all(
+        image.data[offset] == given.image[offset] for offset in as_assembled(contract, image)
+    )
 
 
 def _symbols(contract: Contract, start: int, folder: Path) -> list[str]:
     """Commands that load symbols and lines. `start`: RIP of the image's first byte."""
-    image, where = contract.image, contract.path.parent
-    target = where / (image.object or "")
+    image, beside = contract.image, contract.path.parent
+    target = beside / (image.object or "")
     if image.source is not None:
         target = folder / "image.o"
-        if (problem := assemble(where / image.source, target)) is not None:
+        if (problem := assemble(beside / image.source, target)) is not None:
             raise UserError(problem)
     if image.symbols is not None and image.carrier is None:
         whole = read_part(target, image.section, None)
@@ -190,4 +220,5 @@ def _symbols(contract: Contract, start: int, folder: Path) -> list[str]:
             raise UserError(f"{target}: {whole}")
         start -= whole.symbols[image.symbols[0]]
     quiet = "| cat >/dev/null"
-    return [f"pipe add-symbol-file {target} -s {image.section} {start % (1 << 64):#x} {quiet}"]
+    where = f"-s {image.section} {start % (1 << 64):#x}"
+    return [f'pipe add-symbol-file "{target}" {where} {quiet}']

@@ -218,6 +218,8 @@ def replay(
     if gdb:
         path = contract or contract_of(record.trampoline)
         known = load_contract(path) if contract or path.is_file() else None
+        if known is not None and known.name != record.trampoline:
+            raise UserError(f"{path}: is of {known.name}; give that of {record.trampoline}.")
         status = replaying.debug(record, known, accel, gdb_arguments or (), console)
         raise typer.Exit(FAILED if status else 0)
     if record.schedules or record.goals:
@@ -346,6 +348,8 @@ def _run_proofs(
         command += ["-k", " and ".join(f"({part})" for part in asked)]
     status = subprocess.run(command, cwd=ROOT, stdout=output, check=False).returncode
     if status not in (0, 1):
+        if output == subprocess.DEVNULL:
+            raise UserError(f"{' '.join(names)}: it cannot be proved again; see: tramp prove.")
         raise typer.Exit(FAILED)
     return FOUND if status else 0
 
@@ -363,7 +367,7 @@ def _found_again(record: ClaimRecord, contract: Path | None) -> ClaimRecord:
 
 def _record(name: str, out: Path) -> ClaimRecord:
     """Of a verdict file's path, or by the name of a finding or claim."""
-    if Path(name).is_file():
+    if name.endswith(".json"):
         return read_one(Path(name))
     return explanation.find(_records(out), name)
 

@@ -11,12 +11,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from harness.qemu.vm import VirtualMachine
 from trampoline.errors import UserError
 
 GDB = "gdb"
+SOCKET = "qemu"
+SHORT = 80  # characters
 _LOOK_EVERY = 0.1  # seconds between two looks whether gdb has ended
 _PART = 0x10000  # bytes
 
@@ -42,12 +43,16 @@ def debug(vm: VirtualMachine, cpu: int, before: Sequence[str], arguments: Sequen
     its own. Raises GdbMissing.
     """
     check()
-    with tempfile.TemporaryDirectory(prefix="gdb-") as folder, socket.socket(socket.AF_UNIX) as at:
-        path = Path(folder) / "qemu"
-        at.bind(str(path))
-        at.listen(1)
+    with (
+        tempfile.TemporaryDirectory(prefix="gdb-", dir=_short()) as folder,
+        _listening(folder) as at,
+    ):
         # At first QEMU names one CPU and shows the registers of another one, which gdb keeps.
-        first = (f"target remote {path}", f"thread {cpu or 2}", "maintenance flush register-cache")
+        first = (
+            f"target remote {folder}/{SOCKET}",
+            f"thread {cpu or 2}",
+            "maintenance flush register-cache",
+        )
         quietly = [f"pipe {command} | cat >/dev/null" for command in first]
         commands = [*before, *quietly, f"thread {cpu + 1}"]
         options = [option for command in commands for option in ("-ex", command)]
@@ -59,6 +64,20 @@ def debug(vm: VirtualMachine, cpu: int, before: Sequence[str], arguments: Sequen
             finally:
                 gdb.kill()
                 gdb.wait()
+
+
+def _short() -> str | None:
+    """A folder whose name leaves room for that of a socket (unix(7)); None: the usual one."""
+    return "/tmp" if len(tempfile.gettempdir()) > SHORT or " " in tempfile.gettempdir() else None
+
+
+@contextmanager
+def _listening(folder: str) -> Iterator[socket.socket]:
+    """A socket that nobody else may open: QEMU's monitor is behind it."""
+    with socket.socket(socket.AF_UNIX) as at:
+        at.bind(f"{folder}/{SOCKET}")
+        at.listen(1)
+        yield at
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class VirtualMachine:
         ours, theirs = socket.socketpair()
         self.gdb, gdb = socket.socketpair()
         ends = theirs.fileno(), gdb.fileno()
-        command = [program, *self._arguments(phys_bits, high, targets, *ends)]
+        command = [program, *self._arguments(phys_bits, high, targets, accel, *ends)]
         # One host thread for all CPUs: `pause` and `hlt` of one give the next its turn.
         command += ["-accel", f"{accel},thread=single" if accel == "tcg" else accel]
         command += [] if reboot else ["-no-reboot"]
@@ -128,16 +128,26 @@ class VirtualMachine:
             raise
 
     def _arguments(
-        self, phys_bits: int, high: int, targets: Sequence[frozenset[str]], qmp: int, gdb: int
+        self,
+        phys_bits: int,
+        high: int,
+        targets: Sequence[frozenset[str]],
+        accel: str,
+        qmp: int,
+        gdb: int,
     ) -> list[str]:
         cpu = f"max,vendor=GenuineIntel,phys-bits={phys_bits}"
         if phys_bits == 40 or any(
             "lm" in lacking for lacking in targets
         ):  # such a CPU without long mode takes no width
             cpu = "max"
+        host = ""
+        if accel != "tcg":  # else MAXPHYADDR is the host's, and some hosts take not all of "max"
+            host = f",host-phys-bits=off,phys-bits={phys_bits},arch-capabilities=off"
+            cpu = f"max{host}"
         devices = []
         for number, lacking in enumerate(targets, 1):
-            off = "".join(f",{flag}=off" for flag in sorted(lacking))
+            off = host + "".join(f",{flag}=off" for flag in sorted(lacking))
             place = f"socket-id={number},core-id=0,thread-id=0"
             devices += ["-device", f"max-x86_64-cpu,{place}{off}"]
         sockets = 1 + len(targets)

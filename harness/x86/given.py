@@ -15,7 +15,13 @@ from models.cpuid import Features, consistent
 from models.hand_over import HandOver, handed_over, with_boot_segments
 from models.modes import CR4_LA57, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE
 from trampoline.contract import Contract
-from trampoline.image import Image
+from trampoline.image import (
+    FIXUP_SIZE,
+    LOCK_WORD_SIZE,
+    MAILBOX_WORD_SIZE,
+    STATUS_WORD_SIZE,
+    Image,
+)
 from trampoline.sections import BASE_END, PAGE_SIZE, Area
 
 HAND_OVER = "hand_over"
@@ -117,6 +123,22 @@ def unknown(contract: Contract, image: Image) -> frozenset[int]:
         return offsets
     root = image.symbols[contract.map.root]
     return offsets | frozenset(range(root, root + PAGE_SIZE))
+
+
+def as_assembled(contract: Contract, image: Image) -> frozenset[int]:
+    """Offsets of the image bytes that are as assembled in every start: nobody fills them in, and no
+    start has changed them before."""
+    mailbox = contract.mailbox
+    words = [(symbol, MAILBOX_WORD_SIZE) for symbol in (mailbox.kernel, mailbox.boot_params)]
+    words += [(word.symbol, word.size) for word in contract.word]
+    words += [(patched.symbol, FIXUP_SIZE) for patched in contract.patched]
+    words += [(contract.status.word, STATUS_WORD_SIZE)] if contract.status is not None else []
+    words += [(contract.lock.word, LOCK_WORD_SIZE)] if contract.lock is not None else []
+    places = [(image.symbols[symbol], size) for symbol, size in words if symbol is not None]
+    places += [(offset, FIXUP_SIZE) for offset in image.fixups]
+    filled = {offset for start, size in places for offset in range(start, start + size)}
+    others = scratch(contract, image, kept=True) | unknown(contract, image)
+    return frozenset(range(len(image.data))) - filled - others
 
 
 def kept_parts(contract: Contract, image: Image) -> list[range]:

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.qemu.job import Outcome, OutcomeKind
+from harness.qemu.machine import Machine
 from harness.qemu.vm import QemuFailed, VirtualMachine
-from harness.record import ClaimRecord, Evidence
+from harness.record import AnotherRecord, ClaimRecord, Evidence
 from reports import tramp
 from reports.files import read_one
+from reports.fingerprint import ROOT
 from tests.reports.factory import host_broken, proved, refuted
 from tests.reports.test_tramp import folder, run
 
@@ -113,8 +118,6 @@ def test_a_missing_program_is_named(
     options: tuple[str, ...],
     sentence: str,
 ) -> None:
-    import shutil
-
     which = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name: None if name == program else which(name))
     status, _, said = run(capsys, "replay", "MKRFC-8", *options, "--out", verdicts)
@@ -169,6 +172,67 @@ def test_kvm_that_does_not_work_ends_in_a_sentence(
     monkeypatch.setattr("harness.qemu.machine.VirtualMachine", broken)
     status, _, said = run(capsys, "replay", "MKRFC-8", "--accel", "kvm", "--out", verdicts)
     assert (status, said) == (2, "qemu did not start: no kvm\n")
+
+
+def test_gdb_gets_no_symbols_of_another_image(verdicts: Path, tmp_path: Path, capfd: Any) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "trampoline/multikernel_rfc", copy)
+    source = copy / "trampoline.S"
+    source.write_text(source.read_text().replace("\tcli\n", "\tcli\n\tnop\n", 1))
+    options = ("--gdb", "--out", verdicts, "--contract", copy / "contract.toml", "--", "-batch")
+    status, said, _ = run(capfd, "replay", "MKRFC-8", *options)
+    assert status == 0
+    assert f"without symbols: {copy}/contract.toml makes another image" in said
+    assert "in ?? ()" in said
+    other = ROOT / "trampoline/la57/contract.toml"
+    status, _, said = run(
+        capfd, "replay", "MKRFC-8", "--gdb", "--out", verdicts, "--contract", other
+    )
+    assert (status, said) == (2, f"{other}: is of la57; give that of multikernel_rfc.\n")
+
+
+def test_symbols_are_found_below_a_folder_with_a_space(
+    verdicts: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a folder" / ("long" * 30)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    _, said, _ = run(capfd, "replay", "MKRFC-8", "--gdb", "--out", verdicts, "--", "-batch")
+    assert "trampoline.S:151" in said.partition("thread 2")[2]
+
+
+def test_a_machine_that_dies_shows_something_else(
+    verdicts: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    any_failure = {"outcome": "any failure"}
+    out = changed(verdicts, tmp_path, observed={"outcome": "it hangs"}, predicted=any_failure)
+    monkeypatch.setattr(Machine, "replay", lambda machine, job: Outcome(OutcomeKind.DEAD))
+    status, said, _ = run(capsys, "replay", "MKRFC-8", "--out", out)
+    assert status == 1
+    assert "outcome = machine stopped answering, twice" in said
+
+
+@pytest.mark.parametrize("part", [{"phys_bits": 99}, {"base": 0}, {"image": b""}])
+def test_a_job_that_no_machine_runs_ends_in_a_sentence(
+    verdicts: Path, tmp_path: Path, capsys: Any, part: dict[str, Any]
+) -> None:
+    record = read_one(verdicts / "multikernel_rfc.no_fault.json")
+    assert record.witness is not None and record.witness.replay.job is not None
+    out = changed(verdicts, tmp_path, job=record.witness.replay.job.model_copy(update=part))
+    status, _, said = run(capsys, "replay", "MKRFC-8", "--out", out)
+    assert status == 2
+    assert said.startswith("MKRFC-8: its verdict file holds nothing that can be run (")
+
+
+def test_what_another_input_violates_is_said(verdicts: Path, tmp_path: Path, capsys: Any) -> None:
+    record = read_one(verdicts / "multikernel_rfc.no_fault.json")
+    assert record.witness is not None
+    other = AnotherRecord(why="no RAM", inputs={"base": "0x7000"}, violated=("something else",))
+    witness = record.witness.model_copy(update={"another": other})
+    out = folder(tmp_path, [record.model_copy(update={"witness": witness})])
+    said = run(capsys, "replay", "MKRFC-8", "--out", out)[1]
+    assert "QEMU cannot show the smallest input (no RAM); this one violates:\n  something" in said
+    assert "  base = 0x7000\n" in said
 
 
 def test_bytes_that_are_not_packed_are_no_verdict_file(

@@ -76,6 +76,17 @@ def test_a_finding_is_told_by_its_id_or_its_claim(tmp_path: Path, capsys: Any) -
     assert json.loads(told)["finding"] == "MKRFC-2"
 
 
+def test_what_is_refuted_otherwise_is_not_told_as_the_known_finding(
+    tmp_path: Path, capsys: Any
+) -> None:
+    out = folder(
+        tmp_path, [refuted(as_expected=False, reason="another cause than that of MKRFC-2")]
+    )
+    said = run(capsys, "explain", "MKRFC-2", "--out", out)[1]
+    first = "multikernel_rfc kernel_identity_map: another cause than that of MKRFC-2"
+    assert said.startswith(f"{first}\n")
+
+
 @pytest.mark.parametrize(
     ("name", "hint"), [("MKRFC-22", "do you mean MKRFC-2"), ("?", "tramp report lists all")]
 )
