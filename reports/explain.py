@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.record import ClaimRecord, WitnessRecord
 from reports.causes import cause
+from reports.hints import HINTS
 from reports.summary import (
     commands,
     evidence_words,
@@ -44,6 +45,8 @@ def tell(record: ClaimRecord, console: Console) -> None:
         console.print(f"\nviolated: {found.condition}")
         where = " ".join(part for part in (found.place, found.operation, found.source) if part)
         console.print(f"  at {where}" if where else "")
+    if found is not None and (hint := HINTS.get(record.claim)):
+        console.print(f"\nwhat usually mends it: {hint}")
     if holds := holds_for(record):
         console.print(f"\n{holds}")
     if record.witness is not None:

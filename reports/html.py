@@ -27,6 +27,7 @@ from reports.diagram import state_diagram
 from reports.files import write_atomically
 from reports.fingerprint import fingerprint
 from reports.guards import read_guards
+from reports.hints import HINTS
 from reports.memory_map import memory_map
 from reports.nights import Entry, Since, history, since_last
 from reports.page_tables import page_tables
@@ -111,6 +112,7 @@ def render_page(
             trend=trend(nights),
             trust=gather(ordered, guards),
             matrix=_matrix(ordered),
+            hints=HINTS,
             sections=[_section(name, group) for name, group in summary.by_trampoline(ordered)],
         )
     )

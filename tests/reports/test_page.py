@@ -12,7 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 from harness.record import ClaimRecord, Evidence, file_name
+from reports.hints import HINTS
 from reports.html import compare, render_page, write_page
+from reports.summary import CLAIM_ORDER
 from tests.reports.factory import (
     AGREES,
     NOW,
@@ -344,3 +346,10 @@ def test_each_row_of_the_obligations_has_a_cell_for_each_heading() -> None:
         table = table[: table.index("</table>")]
         head, body = table.split("<tbody>")
         assert body.count("<td") == head.count("<th ") * len(obligations)
+
+
+def test_what_usually_mends_it_stands_beside_a_refutation_alone() -> None:
+    text = Page(render_page([refuted(), proved()])).text
+    assert text.count("What usually mends it:") == 1
+    assert HINTS["kernel_identity_map"] in text
+    assert set(CLAIM_ORDER) == {"paths", *HINTS}
