@@ -166,15 +166,26 @@ class MappingRecord(_Record):
     entries: str
 
 
+class PageRecord(_Record):
+    """A page of memory: its address, and where it is in the image, by symbol ("" outside)."""
+
+    start: str
+    where: str
+
+
 class PictureRecord(_Record):
     """What one everyday start does: the modes it goes through, the memory it touches, what is
-    mapped when it ends. `base`, `size`: of the image, in bytes. `cut_off`: there are more tables
-    than were looked into, and `mappings` may lack some."""
+    mapped when it ends. `base`, `size`: of the image, in bytes. `inputs`: what else the host has
+    chosen. `pages`: all that are touched. `own_tables`: the tables are the image's, not its host's.
+    `cut_off`: there are more tables than were looked into, and `mappings` may lack some."""
 
     base: str
     size: int
+    inputs: dict[str, str]
     modes: tuple[ModeRecord, ...]
     stretches: tuple[StretchRecord, ...]
+    pages: tuple[PageRecord, ...]
+    own_tables: bool
     mappings: tuple[MappingRecord, ...]
     cut_off: bool = False
 

@@ -122,7 +122,7 @@ def night(stages: Sequence[Stage], out: Path, console: Console, whole: bool = Fa
             write_atomically({out / FILE: known.model_dump_json(indent=2).encode() + b"\n"})
             _say(console, f"  {stage.name}: {_minutes(done.seconds)}", status)
             worst = max(worst, status)
-        command = [sys.executable, "-m", "reports.tramp", "report", str(out)]
+        command = [sys.executable, "-m", "reports.tramp", "report", "--out", str(out)]
         if subprocess.run(command, cwd=ROOT, check=False).returncode not in (0, FOUND):
             return NOT_RUN
         worst = max(worst, _of_verdicts(read_all(out)))

@@ -48,7 +48,8 @@ from reports.summary import commands
 
 Progress = Callable[[str], None]
 MIB = 1 << 20
-HOST_CHOOSES = ("kernel_phys_addr", "boot_params_phys_addr", "kernel_size")
+KERNEL_SIZE = "kernel_size"
+HOST_CHOOSES = ("kernel_phys_addr", "boot_params_phys_addr", KERNEL_SIZE)
 DEFAULT_BASE = 0x90000
 OF_THE_RUN = "paths"
 """The claim whose record has the picture of the run."""
@@ -176,8 +177,10 @@ class Court:
     def _picture(self) -> PictureRecord | None:
         """What the everyday start does; None if that is outside of what is promised."""
         given = as_on_qemu(self.predictor, self.defaults, {})
+        chosen = [name for name in HOST_CHOOSES if name in self.subject.run.inputs]
+        inputs = {name: f"{self.defaults[name]:#x}" for name in chosen}
         try:
-            return picture(self.predictor, self.predictor.predict(given))
+            return picture(self.predictor, self.predictor.predict(given), inputs)
         except ValueError:
             return None
 
@@ -246,10 +249,12 @@ class Court:
 
     def _inputs(self, witness: Witness) -> dict[str, str]:
         """What is worth reading of a witness, by name."""
+        inputs = self.subject.run.inputs  # a kernel at a fixed place is none
+        chosen = [name for name in HOST_CHOOSES if name in inputs or name == KERNEL_SIZE]
         shown = {
             name: value
             for name, value in witness.values.items()
-            if name in HOST_CHOOSES or value != self.defaults.get(name, 0)
+            if name in chosen or value != self.defaults.get(name, 0)
         }
         shown.pop(VECTOR, None)
         return {

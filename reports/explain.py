@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from rich.console import Console
 
-from harness.record import ClaimRecord, WitnessRecord
+from harness.record import ClaimRecord, Evidence, WitnessRecord
 from reports.causes import cause
 from reports.hints import HINTS
 from reports.summary import (
@@ -37,11 +37,11 @@ def find(records: Sequence[ClaimRecord], name: str) -> ClaimRecord:
 
 def tell(record: ClaimRecord, console: Console) -> None:
     """All that is known of it."""
-    console.print(f"{name_of(record)}: {what_is_said(record) or record.sentence}")
+    console.print(f"{name_of(record)}: {what_is_said(record) or verdict_words(record)}")
     console.print(f"\nclaim {record.claim} on {record.trampoline}: {verdict_words(record)}")
     console.print(f"  {record.sentence}")
     found = cause(record)
-    if found is not None and found.condition:
+    if found is not None and found.condition and not record.goals:  # these come below, each
         console.print(f"\nviolated: {found.condition}")
         where = " ".join(part for part in (found.place, found.operation, found.source) if part)
         console.print(f"  at {where}" if where else "")
@@ -78,9 +78,18 @@ def _tell_witness(witness: WitnessRecord, console: Console) -> None:
         console.print(f"    {step.source:18} {step.symbol:28} {step.instruction}{times}".rstrip())
         for change in step.changes:
             console.print(f"        {change}")
-    if witness.replay.observed:
-        console.print("\nin QEMU:")
-        for name, value in witness.replay.observed.items():
-            predicted = witness.replay.predicted.get(name, value)
-            differs = "" if predicted == value else f"  (predicted: {predicted})"
-            console.print(f"  {name} = {value}{differs}")
+    if witness.another is not None:
+        console.print(f"\nQEMU cannot show this: {witness.another.why}")
+        console.print("another input, which violates:")
+        for condition in witness.another.violated:
+            console.print(f"  {condition}")
+        for name, value in witness.another.inputs.items():
+            console.print(f"    {name} = {value}")
+    replay = witness.replay
+    if replay.observed:
+        console.print(f"\nin QEMU{', this input' if witness.another is not None else ''}:")
+        confirmed = replay.evidence is Evidence.CONFIRMED
+        for name, value in replay.observed.items():
+            predicted = replay.predicted.get(name, value)
+            allowed = "allowed by the prediction" if confirmed else f"predicted: {predicted}"
+            console.print(f"  {name} = {value}{'' if predicted == value else f'  ({allowed})'}")

@@ -21,7 +21,7 @@ SCALE = (WIDTH - LEFT - 5) / PAGE
 def memory_map(picture: PictureRecord) -> Markup:
     """The drawing; it tells addresses and names where it is pointed at."""
     modes = list(dict.fromkeys(one.mode for one in picture.modes))
-    pages = sorted({page for one in picture.stretches for page in _pages(one)})
+    pages = [int(one.start, 16) for one in picture.pages]
     top = LINE * (len(modes) + 1) + 8
     drawing = canvas(top + ROW * len(pages) + LINE)
     for number, mode in enumerate(modes):
@@ -31,9 +31,10 @@ def memory_map(picture: PictureRecord) -> Markup:
         drawing.append(text(f"{mode}, instructions: {count}", 32, y + 13))
     said = f"in each row from the top: {', '.join(LANES)}; a row is a page of 4 KiB"
     drawing.append(text(said, 0, LINE * len(modes) + 14))
-    for number, page in enumerate(pages):
+    for number, row in enumerate(picture.pages):
         y = top + ROW * number
-        drawing.append(text(f"{page:#x} {_named(picture, page)}", 0, y + LANE * 2 + 2))
+        named = row.where or "outside the image"
+        drawing.append(text(f"{row.start} {named}", 0, y + LANE * 2 + 2))
         drawing.append(drawsvg.Rectangle(LEFT, y, PAGE * SCALE, LANE * len(LANES), class_="empty"))
     for one in picture.stretches:
         start, end = int(one.start, 16), int(one.end, 16)
@@ -52,13 +53,3 @@ def memory_map(picture: PictureRecord) -> Markup:
 def _pages(one: StretchRecord) -> range:
     """The addresses of the pages in which it lies."""
     return range(int(one.start, 16) & -PAGE, int(one.end, 16), PAGE)
-
-
-def _named(picture: PictureRecord, page: int) -> str:
-    """Where in the image a page lies, by the first name that is known of it."""
-    base = int(picture.base, 16)
-    if not base <= page < base + picture.size:
-        return "outside the image"
-    return next(
-        (one.where for one in picture.stretches if page in _pages(one) and one.where), "the image"
-    )

@@ -49,6 +49,10 @@ class Again:
         return named | {key: value for key, value in vars(self).items() if key != "record"}
 
 
+OF_THE_OTHER = "_of_the_other"
+"""Ends the names of the inputs of a second start, which is compared with the first."""
+
+
 def replay(record: ClaimRecord, accel: str) -> Again:
     """Run what refutes the claim once more."""
     held = replayable(record)
@@ -92,6 +96,8 @@ def tell(again: Again, console: Console) -> None:
             console.print(f"  {condition}")
     for name, value in again.inputs.items():
         console.print(f"  {name} = {value}")
+    if any(name.endswith(OF_THE_OTHER) for name in again.inputs):
+        console.print(f"of two starts the first; what ends with {OF_THE_OTHER} is the second one's")
     console.print("seen:")
     for name, value in again.observed.items():
         before = f"  (the verdict file: {again.recorded[name]})" if name in again.differs else ""

@@ -88,7 +88,6 @@ def prove(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Holds the verdict files.")] = OUT,
     junit_file: Annotated[
         Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")
     ] = None,
@@ -104,16 +103,17 @@ def report(
     since: Annotated[
         Path | None, typer.Option("--since", help="Say in the summary what changed since then.")
     ] = None,
+    out: Folder = OUT,
     as_json: AsJson = False,
 ) -> None:
     """Write the page again, and other forms of it, from verdict files.
 
     Example: tramp report --sarif proofs.sarif --junit proofs.xml
     """
-    records = _records(folder)
+    records = _records(out)
     before = None if since is None else _records(since)
     changed = None if before is None else changes(before, records)
-    write_page(records, folder / "index.html")
+    write_page(records, out / "index.html")
     contents: dict[Path, bytes] = {}
     if junit_file is not None:
         contents[junit_file] = junit(records)
@@ -129,7 +129,7 @@ def report(
     else:
         console = Console()
         print_table(records, console)
-        for path in (folder / "index.html", *contents):
+        for path in (out / "index.html", *contents):
             console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
         print_cautions(records, console)
     raise typer.Exit(FOUND if any(map(_amiss, records)) else 0)

@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, takewhile
 from typing import NamedTuple
 
-from harness.record import MappingRecord, ModeRecord, PictureRecord, StretchRecord
+from harness.record import (
+    MappingRecord,
+    ModeRecord,
+    PageRecord,
+    PictureRecord,
+    StretchRecord,
+)
 from harness.replay.changes import Concrete
 from harness.replay.places import symbol_before
 from harness.replay.predict import Prediction, Predictor
@@ -43,9 +49,11 @@ class _Leaf(NamedTuple):
     rights: str
 
 
-def picture(predictor: Predictor, prediction: Prediction) -> PictureRecord:
+def picture(
+    predictor: Predictor, prediction: Prediction, inputs: Mapping[str, str]
+) -> PictureRecord:
     """The modes that a start goes through, the memory that it touches, and what is mapped at its
-    end."""
+    end. `inputs`: what the host has chosen for it, to be told."""
     end, cut_off = prediction.end, False
     leaves: list[_Leaf] = []
     if end.paged:
@@ -53,14 +61,32 @@ def picture(predictor: Predictor, prediction: Prediction) -> PictureRecord:
         levels = 5 if registers["cr4"] & CR4_LA57 else 4
         leaves, cut_off = _leaves(registers["cr3"], levels, prediction.byte_at_end)
     modes = [Mode[name] for _, name in end.trace]
+    base, image = prediction.given.base, predictor.image
+    stretches = tuple(_stretches(predictor, prediction))
+    touched = {
+        page
+        for one in stretches
+        for page in range(int(one.start, 16) & -PAGE, int(one.end, 16), PAGE)
+    }
     return PictureRecord(
+        inputs=dict(inputs),
+        pages=tuple(
+            PageRecord(
+                start=f"{page:#x}",
+                where=symbol_before(image, page - base)
+                if 0 <= page - base < len(image.data)
+                else "",
+            )
+            for page in sorted(touched)
+        ),
+        own_tables=end.paged and end.host_tables is None,
         modes=tuple(
             ModeRecord(mode=mode.value, instructions=len(list(group)))
             for mode, group in groupby(modes)
         ),
-        base=f"{prediction.given.base:#x}",
+        base=f"{base:#x}",
         size=len(prediction.entry),
-        stretches=tuple(_stretches(predictor, prediction)),
+        stretches=stretches,
         mappings=tuple(_mappings(leaves)),
         cut_off=cut_off,
     )

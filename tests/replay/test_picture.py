@@ -28,7 +28,9 @@ def of_multikernel() -> tuple[Predictor, PictureRecord]:
     image = load_image(contract)
     predictor = Predictor(contract, image, execute(contract, image, 0x90000))
     given = as_on_qemu(predictor, VALUES, {})
-    return predictor, picture(predictor, predictor.predict(given))
+    return predictor, picture(
+        predictor, predictor.predict(given), {"kernel_phys_addr": "0x1000000"}
+    )
 
 
 def test_the_modes_come_in_the_order_of_the_path() -> None:
@@ -47,6 +49,9 @@ def test_what_is_touched_lies_in_the_image_and_a_loop_is_whole() -> None:
     predictor, found = of_multikernel()
     base, size = 0x90000, len(predictor.image.data)
     assert (found.base, found.size) == ("0x90000", size)
+    assert found.own_tables
+    named = {one.start: one.where for one in found.pages}
+    assert named["0x90000"] == "trampoline_data_bsp" and named["0x98000"] == "pgtable_extra_bsp"
     for one in found.stretches:
         assert base <= int(one.start, 16) < int(one.end, 16) <= base + size
         assert one.where

@@ -15,6 +15,7 @@ from harness.record import (
     ModeRecord,
     ObligationRecord,
     OutsideRecord,
+    PageRecord,
     PictureRecord,
     RangeRecord,
     ReplayRecord,
@@ -218,6 +219,13 @@ def picture(**changes: Any) -> PictureRecord:
     fields: dict[str, Any] = {
         "base": "0x90000",
         "size": 0x2000,
+        "inputs": {"kernel_phys_addr": "0x1000000"},
+        "own_tables": True,
+        "pages": (
+            PageRecord(start="0x1000", where=""),
+            PageRecord(start="0x90000", where="entry"),
+            PageRecord(start="0x91000", where="table+0x1000"),
+        ),
         "modes": (
             ModeRecord(mode="real-address mode", instructions=34),
             ModeRecord(mode="64-bit mode", instructions=7),

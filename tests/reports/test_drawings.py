@@ -8,7 +8,7 @@ import re
 import pytest
 from markupsafe import Markup
 
-from harness.record import EventRecord
+from harness.record import EventRecord, PageRecord
 from reports.html import render_page
 from reports.memory_map import memory_map
 from reports.nights import Entry
@@ -49,7 +49,7 @@ def test_an_axis_of_addresses_is_logarithmic_and_has_two_ends() -> None:
 def test_the_memory_map_has_a_row_for_each_page_that_is_touched() -> None:
     drawing = memory_map(picture())
     page = Page(drawing)
-    for row in ("0x1000 outside the image", "0x90000 entry", "0x91000 table+0xffc"):
+    for row in ("0x1000 outside the image", "0x90000 entry", "0x91000 table+0x1000"):
         assert row in page.text
     assert len(shapes(drawing, "empty")) == 3
     assert "real-address mode, instructions: 34" in page.text
@@ -136,7 +136,8 @@ def test_the_trend_begins_with_the_second_night() -> None:
 
 def test_drawings_trust_no_string() -> None:
     events = [EventRecord(who=HOSTILE, what=HOSTILE, where=HOSTILE)]
-    hostile = picture(stretches=(stretch("0x1", "0x2", "read", where=HOSTILE),))
+    pages = (PageRecord(start="0x0", where=HOSTILE),)
+    hostile = picture(stretches=(stretch("0x1", "0x2", "read", where=HOSTILE),), pages=pages)
     parts = (ranges(quantity=HOSTILE),)
     nights = [night(HOSTILE, 1), night(HOSTILE, 1)]
     for drawing in (

@@ -120,7 +120,7 @@ def test_a_report_has_all_forms_and_its_status_says_what_is_amiss(
     named = [
         x for pair in zip(("--junit", "--sarif", "--markdown"), files, strict=True) for x in pair
     ]
-    status, said, _ = run(capsys, "report", out, *named, "--since", out)
+    status, said, _ = run(capsys, "report", "--out", out, *named, "--since", out)
     assert status == 0
     for path in (out / "index.html", *files):
         assert path.stat().st_size
@@ -128,7 +128,7 @@ def test_a_report_has_all_forms_and_its_status_says_what_is_amiss(
     assert "Nothing changed" in files[2].read_text()
     folder(out, [UNEXPECTED])
     shape = tmp_path / "schema.json"
-    status, said, _ = run(capsys, "report", out, "--json", "--schema", shape)
+    status, said, _ = run(capsys, "report", "--out", out, "--json", "--schema", shape)
     assert (status, len(json.loads(said))) == (1, 2)
     check = Draft202012Validator(json.loads(shape.read_text()))
     for one in json.loads(said):
@@ -143,7 +143,7 @@ def test_a_mistake_is_one_sentence_and_status_two(tmp_path: Path, capsys: Any) -
     folder(other, [proved()])
     (other / "multikernel.hand_off.json").write_text('{"schema_version": 99}')
     for arguments, part in (
-        (("report", empty), "holds no verdict files; run tramp prove first."),
+        (("report", "--out", empty), "holds no verdict files; run tramp prove first."),
         (("diff", empty, other), "holds no verdict files"),
         (("explain", "X", "--out", other), "has verdict schema 99"),
         (("prove", "nobody"), "nobody: neither a contract nor a shipped trampoline; give"),
@@ -156,7 +156,7 @@ def test_a_mistake_is_one_sentence_and_status_two(tmp_path: Path, capsys: Any) -
 def test_a_file_that_cannot_be_written_leaves_none(tmp_path: Path, capsys: Any) -> None:
     out = folder(tmp_path / "out", [proved()])
     good, bad = tmp_path / "a.xml", tmp_path / "out" / "index.html" / "a.sarif"
-    status, _, said = run(capsys, "report", out, "--junit", good, "--sarif", bad)
+    status, _, said = run(capsys, "report", "--out", out, "--junit", good, "--sarif", bad)
     assert (status, good.exists()) == (2, False)
     assert "cannot be written" in said
 
