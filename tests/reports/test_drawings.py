@@ -92,6 +92,9 @@ def test_a_safe_set_has_a_bar_for_each_box() -> None:
     assert "holds: kernel_phys_addr from 0x0 to 0xffffffff" in text
     assert "to 0xffffffffffffffff, and on a further condition" in text
     assert drawn_set(safe_set()) is None
+    everything = ranges("outside", high="0xffffffffffffffff", alone=False)
+    without = drawn_set(safe_set(ranges=(*parts, everything)))
+    assert without == drawing
 
 
 def test_a_schedule_s_arrows_go_to_memory_from_there_and_to_the_cpu() -> None:
