@@ -61,18 +61,19 @@ def write_atomically(contents: Mapping[Path, bytes]) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Nobody else who asks for it writes here meanwhile: waits until that is so. The folder is
-    made. Raises ReportError."""
-    path = folder / ".lock"
+    made, and locked itself, so that no file is left. Raises ReportError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise ReportError(
-            f"{path}: cannot be written ({error.strerror}); name a folder that can be."
+            f"{folder}: cannot be written ({error.strerror}); name a folder that can be."
         ) from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(held)
 
 
 def write_records(records: Iterable[ClaimRecord], folder: Path) -> None:
