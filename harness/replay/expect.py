@@ -17,10 +17,16 @@ FAILED = frozenset(OutcomeKind) - {OutcomeKind.HAND_OFF}
 
 
 class Expected(NamedTuple):
-    """The outcomes that a prediction allows, and how many probes complete (None: not known)."""
+    """The outcomes that a prediction allows, and how many probes complete (None: not known).
+
+    `open`: the run ends before what follows is known, such as at a store that may change a table.
+    A failure is what it warns of; a success, if what was changed did not matter, contradicts
+    nothing, and shows nothing.
+    """
 
     kinds: frozenset[OutcomeKind]
     probes_done: int | None
+    open: bool = False
 
 
 def expected(prediction: Prediction, probes: tuple[int, ...]) -> Expected:
@@ -33,7 +39,7 @@ def expected(prediction: Prediction, probes: tuple[int, ...]) -> Expected:
             EndKind.SPINNING: frozenset({OutcomeKind.HANG}),
             EndKind.WAITING: frozenset({OutcomeKind.HANG}),
         }
-        return Expected(simple.get(kind, FAILED), None)  # elsewhere all but success
+        return Expected(simple.get(kind, FAILED), None, open=kind not in simple)
 
     def mapped(start: int, length: int, access: Access) -> bool:
         return prediction.mapped(start, access) and prediction.mapped(start + length - 1, access)

@@ -23,6 +23,7 @@ from trampoline.contract import Contract
 CONVENTIONAL_END = 0xA0000  # first physical address of video memory
 BEFORE_MAX = 64  # stretches of memory outside the image that are set before a run
 UNSEEN = "nothing that QEMU shows depends on what is violated"
+GOES_ON = "QEMU goes on behind the end of the path, where nothing is foretold"
 INJECTED = "upper halves injected through the debugger"
 INJECTED_AT_ENTRY = "registers and flags at entry injected through the debugger"
 VISIBLE = frozenset({OutcomeKind.HAND_OFF, OutcomeKind.PARKED})
@@ -47,6 +48,8 @@ def replay(
     if isinstance(job, str):
         return not_replayed(Evidence.NOT_REPLAYABLE, job)
     injected, outcome = job.injection, machine.replay(job)
+    if wanted.open and outcome.kind is OutcomeKind.HAND_OFF:
+        return not_replayed(Evidence.NOT_REPLAYABLE, GOES_ON)
     named = {name for names in shown_by or () for name in names}
     result = compare(contract, predictor.image, prediction, wanted, job, outcome, named)
     at_entry = injected is not None and injected.rflags is not None

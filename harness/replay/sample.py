@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Inputs to replay beside a proof: corners that z3 chooses, and random ones. Always the same."""
+"""Inputs to replay beside a proof: corners that z3 chooses, and random ones, always the same. Which
+input stands for a corner may depend on what z3 was asked before."""
 
 from __future__ import annotations
 

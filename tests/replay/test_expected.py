@@ -40,23 +40,23 @@ def test_what_is_mapped_decides(
     completed: int | None,
 ) -> None:
     prediction = rfc.predictor.predict(given(kernel, boot_params))
-    assert expected(prediction, probes) == (kinds, completed)
+    assert expected(prediction, probes) == (kinds, completed, False)
 
 
 @pytest.mark.parametrize(
-    ("end", "kinds"),
+    ("end", "kinds", "known"),
     [
-        (EndKind.SHUTDOWN, BEFORE),
-        (EndKind.PARKED, frozenset({OutcomeKind.PARKED})),
-        (EndKind.SPINNING, frozenset({OutcomeKind.HANG})),
-        (EndKind.STRAY, FAILED),
-        (EndKind.TABLE_IN_USE, FAILED),
-        (EndKind.UNSUPPORTED, FAILED),
+        (EndKind.SHUTDOWN, BEFORE, True),
+        (EndKind.PARKED, frozenset({OutcomeKind.PARKED}), True),
+        (EndKind.SPINNING, frozenset({OutcomeKind.HANG}), True),
+        (EndKind.STRAY, FAILED, False),
+        (EndKind.TABLE_IN_USE, FAILED, False),
+        (EndKind.UNSUPPORTED, FAILED, False),
     ],
 )
 def test_a_path_that_does_not_jump_never_allows_success(
-    end: EndKind, kinds: frozenset[OutcomeKind]
+    end: EndKind, kinds: frozenset[OutcomeKind], known: bool
 ) -> None:
     prediction: Any = SimpleNamespace(end=SimpleNamespace(kind=end))
-    assert expected(prediction, ()) == (kinds, None)
+    assert expected(prediction, ()) == (kinds, None, not known)
     assert OutcomeKind.HAND_OFF not in kinds
