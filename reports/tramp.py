@@ -21,11 +21,11 @@ from reports import explain as explanation
 from reports import triage as triaging
 from reports.changes import Kind, changes
 from reports.files import OUT, ReportError, read_all, read_one, schema, write_atomically
-from reports.fingerprint import ROOT
 from reports.html import write_page
 from reports.junit import junit
 from reports.markdown import summary
 from reports.nights import folder as folder_of
+from reports.run_proofs import run_proofs
 from reports.sarif import sarif
 from reports.summary import is_contradicted, smallest_input, verdict_words
 from reports.table import print_cautions, print_table
@@ -79,11 +79,13 @@ def prove(
     names = [load_contract(path).name for path in paths]
     depth = ["--safe-sets"] * safe_sets + ["--second-solver"] * second_solver
     output = sys.stderr.fileno() if as_json else None
-    status = _run_proofs(paths, names, claims or (), out, depth, output)
+    status = run_proofs(paths, names, claims or (), out, depth, output)
+    if status not in (0, 1):
+        raise typer.Exit(FAILED)
     if as_json:
         records = [one for one in read_all(out) if not names or one.trampoline in names]
         _print_json([one.model_dump() for one in records])
-    raise typer.Exit(status)
+    raise typer.Exit(FOUND if status else 0)
 
 
 @app.command()
@@ -329,31 +331,6 @@ def _records(folder: Path) -> list[ClaimRecord]:
     return records
 
 
-def _run_proofs(
-    paths: Sequence[Path],
-    names: Sequence[str],
-    claims: Sequence[str],
-    out: Path,
-    depth: Sequence[str],
-    output: int | None,
-) -> int:
-    """Let pytest prove claims of trampolines, all if none is named: 0 or FOUND. `output`: the
-    descriptor that it writes to; None: our own."""
-    command = [sys.executable, "-m", "pytest", "proofs/", "-q", "-n", "auto", "--out", str(out)]
-    for path in paths:
-        if path not in shipped():
-            command += ["--trampoline", str(path)]
-    command += depth
-    if asked := [part for part in (_named(names), " or ".join(claims)) if part]:
-        command += ["-k", " and ".join(f"({part})" for part in asked)]
-    status = subprocess.run(command, cwd=ROOT, stdout=output, check=False).returncode
-    if status not in (0, 1):
-        if output == subprocess.DEVNULL:
-            raise UserError(f"{' '.join(names)}: it cannot be proved again; see: tramp prove.")
-        raise typer.Exit(FAILED)
-    return FOUND if status else 0
-
-
 def _found_again(record: ClaimRecord, contract: Path | None) -> ClaimRecord:
     """Prove its claim again, with all that is then run; the new verdict."""
     path = contract or _contract(record.trampoline)
@@ -361,7 +338,8 @@ def _found_again(record: ClaimRecord, contract: Path | None) -> ClaimRecord:
         out = Path(folder)
         print("proving it again, to replay what is then found", file=sys.stderr)
         named = [record.trampoline], [record.claim]
-        _run_proofs([path], *named, out, (), subprocess.DEVNULL)
+        if run_proofs([path], *named, out, (), subprocess.DEVNULL) not in (0, 1):
+            raise UserError(f"{record.trampoline}: it cannot be proved again; see: tramp prove.")
         return read_one(out / file_name(record.trampoline, record.claim))
 
 
@@ -383,15 +361,6 @@ def _contract(name: str) -> Path:
     raise UserError(
         f"{name}: neither a contract nor a shipped trampoline; give a path to a contract.toml, or "
         f"one of {', '.join(known)}."
-    )
-
-
-def _named(names: Sequence[str]) -> str:
-    """An expression for pytest's -k: these trampolines, and none whose name only contains one."""
-    known = {path.parent.name for path in shipped()} | set(names)
-    return " or ".join(
-        " and not ".join([f"({name}", *sorted(k for k in known if name in k and k != name)]) + ")"
-        for name in names
     )
 
 

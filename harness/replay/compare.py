@@ -24,7 +24,7 @@ BYTES_SHOWN = 32
 STATUS = "status word"
 OUTCOME = "outcome"
 ANY_FAILURE = "any failure"
-"""Predicted where only a success is ruled out."""
+"""Predicted where it is not known what follows, or where the payload is not jumped to."""
 IF_BIT = RFLAGS_IF.bit_length() - 1
 DF_BIT = RFLAGS_DF.bit_length() - 1
 

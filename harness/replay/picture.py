@@ -16,7 +16,7 @@ from harness.record import (
     StretchRecord,
 )
 from harness.replay.changes import Concrete
-from harness.replay.places import symbol_before
+from harness.replay.places import ENTRY, FRAME, PAGE, symbol_before
 from harness.replay.predict import Prediction, Predictor
 from harness.x86.lift import MAX_LENGTH, lift
 from models.modes import CR4_LA57, Mode
@@ -24,8 +24,7 @@ from models.paging import EXECUTE_DISABLE, PAGE_SIZE, PRESENT, WRITABLE
 
 TABLES = ("PT", "PD", "PDPT", "PML4", "PML5")
 """By level, from the last one on (SDM vol. 3A 4.5)."""
-ENTRIES, ENTRY, PAGE = 512, 8, 0x1000
-FRAME = 0x000F_FFFF_FFFF_F000  # bits 51:12 of CR3 or of an entry
+ENTRIES = PAGE // ENTRY
 TABLES_MAX = 64  # tables that are looked into
 FETCHED, READ, WRITTEN = "fetched", "read", "written"
 _KINDS = {

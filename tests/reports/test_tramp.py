@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from harness.record import ClaimRecord
 from reports import tramp
 from reports.fingerprint import ROOT
+from reports.run_proofs import these
 from tests.reports.factory import broken, host_broken, proved, refuted
 
 COMMANDS = ("prove", "report", "diff", "explain", "replay", "triage")
@@ -168,5 +169,5 @@ def test_proving_one_claim_of_one_trampoline(tmp_path: Path, capfd: Any) -> None
 
 
 def test_a_name_means_no_trampoline_that_only_contains_it() -> None:
-    assert tramp._named(["la57"]) == "(la57 and not la57_posted)"
-    assert tramp._named(["la57_posted", "own"]) == "(la57_posted) or (own)"
+    assert these(["la57"]) == "(la57 and not la57_posted)"
+    assert these(["la57_posted", "own"]) == "(la57_posted) or (own)"
