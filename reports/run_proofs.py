@@ -11,6 +11,9 @@ from pathlib import Path
 from reports.fingerprint import ROOT
 from trampoline.shipped import contracts
 
+NOTHING_ASKED = 5
+"""pytest's exit status where no test was selected."""
+
 
 def run_proofs(
     paths: Sequence[Path],

@@ -25,7 +25,7 @@ from reports.html import write_page
 from reports.junit import junit
 from reports.markdown import summary
 from reports.nights import folder as folder_of
-from reports.run_proofs import run_proofs
+from reports.run_proofs import NOTHING_ASKED, run_proofs
 from reports.sarif import sarif
 from reports.summary import is_contradicted, smallest_input, verdict_words
 from reports.table import print_cautions, print_table
@@ -80,6 +80,10 @@ def prove(
     depth = ["--safe-sets"] * safe_sets + ["--second-solver"] * second_solver
     output = sys.stderr.fileno() if as_json else None
     status = run_proofs(paths, names, claims or (), out, depth, output)
+    if status == NOTHING_ASKED:
+        raise UserError(
+            f"{', '.join(claims or names)}: no such claim is asked there; see README.md."
+        )
     if status not in (0, 1):
         raise typer.Exit(FAILED)
     if as_json:

@@ -171,3 +171,8 @@ def test_proving_one_claim_of_one_trampoline(tmp_path: Path, capfd: Any) -> None
 def test_a_name_means_no_trampoline_that_only_contains_it() -> None:
     assert these(["la57"]) == "(la57 and not la57_posted)"
     assert these(["la57_posted", "own"]) == "(la57_posted) or (own)"
+
+
+def test_a_claim_that_there_is_not_is_named(tmp_path: Path, capsys: Any) -> None:
+    status, _, said = run(capsys, "prove", "la57", "--claim", "nothing", "--out", tmp_path)
+    assert (status, said) == (2, "nothing: no such claim is asked there; see README.md.\n")
