@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import z3
 
 from harness.solve.region import Coordinate
-from harness.x86.terms import INDEX, VECTOR, const, variables
+from harness.x86.terms import INDEX, VECTOR, const, simplify, variables
 from harness.x86.translate import UPPER_HALF
 from proofs.subject import OFFSET, SIZE, Subject
 from proofs.written import written
@@ -83,7 +83,7 @@ def landmarks(
     """Where in a range, in the address space or in a loop a failure is likely to be."""
     kernel, *others = _ranges(subject)
     found: dict[str, list[z3.ExprRef]] = {
-        str(OFFSET): [SIZE - 1, *(z3.simplify(other.size - 1) for other in others)],
+        str(OFFSET): [SIZE - 1, *(simplify(other.size - 1) for other in others)],
         "linear_address": [
             _behind_the_pdpt(kernel.first) << LARGE_PAGE_SHIFT, kernel.first,
             *(other.first for other in others), subject.base,
@@ -154,7 +154,7 @@ def _first_met(subject: Subject) -> list[z3.BitVecRef]:
             if access.count > 1:
                 for memory in _ranges(subject):
                     shift = access.stride.bit_length() - 1
-                    term = z3.simplify(z3.LShR(memory.first - access.linear, shift))
+                    term = simplify(z3.LShR(memory.first - access.linear, shift))
                     found[term.get_id()] = term
     return list(found.values())
 

@@ -12,7 +12,7 @@ from harness.record import OutsideRecord, RangeRecord, SafeSetRecord
 from harness.solve.obligation import Obligation
 from harness.solve.safe_set import SafeSet, safe_set
 from harness.x86.run import Run
-from harness.x86.terms import ENTRY, OTHER, VECTOR, variables
+from harness.x86.terms import ENTRY, OTHER, VECTOR, simplify, variables
 from harness.x86.translate import UPPER_HALF
 from proofs.quantities import coordinates, landmarks
 from proofs.subject import SIZE, Subject
@@ -115,7 +115,7 @@ def _domain(subject: Subject, obligations: Sequence[Obligation]) -> list[z3.Bool
         )
         for obligation in obligations
     ]
-    domain = [z3.simplify(z3.Or(*spoken_of))]
+    domain = [simplify(z3.Or(*spoken_of))]
     symbols = _symbols(obligations).keys()
     if str(SIZE) in symbols:  # ranges of memory are spoken of: the host's promises about them
         domain += [z3.UGE(SIZE, 1), z3.ULE(SIZE, subject.kernel_size_max)]

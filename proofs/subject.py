@@ -17,7 +17,7 @@ from harness.x86.promise import Range, lies_in, misses
 from harness.x86.prover import prover_of
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.tables import LINEAR_MAX, AddressMap
-from harness.x86.terms import index_symbol
+from harness.x86.terms import index_symbol, simplify
 from models.linux_entry import HandOff, conditions, in_64_bit_mode
 from models.modes import Mode
 from models.paging import Access as Kind
@@ -138,7 +138,7 @@ class Subject:
                 segments=state.segments,
                 gdtr_base=state.gdtr_base,
                 gdtr_limit=state.gdtr_limit,
-                read_physical=lambda address: end.memory.read(z3.simplify(address), 8),
+                read_physical=lambda address: end.memory.read(simplify(address), 8),
             ),
             self.kernel,
             self.boot_params,
@@ -226,7 +226,7 @@ class Subject:
 
     def lies_in(self, access: Access, parts: list[range]) -> z3.BoolRef:
         """Every byte of the access lies in one of these parts of the image."""
-        offset = z3.simplify(access.linear + index_symbol * access.stride - self.base)
+        offset = simplify(access.linear + index_symbol * access.stride - self.base)
         inside = z3.Or(
             *(
                 z3.ULE(offset - part.start, len(part) - access.size)
@@ -234,7 +234,7 @@ class Subject:
                 if len(part) >= access.size
             )
         )
-        return z3.simplify(z3.Implies(z3.ULT(index_symbol, access.count), inside))
+        return simplify(z3.Implies(z3.ULT(index_symbol, access.count), inside))
 
     # --- ranges of memory that the host names
 
@@ -318,7 +318,7 @@ class Subject:
         """The access may read a mailbox word: it does unless it is known to lie elsewhere."""
         if access.kind in ("store", "accessed"):
             return False
-        offset = z3.simplify(access.linear - self.base)
+        offset = simplify(access.linear - self.base)
         if not z3.is_bv_value(offset):
             return True
         mailbox, first = self.contract.mailbox, offset.as_long()

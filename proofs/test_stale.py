@@ -8,7 +8,7 @@ import z3
 from harness.solve.obligation import Obligation
 from harness.x86.promise import misses
 from harness.x86.run import PAGED, Access, PathEnd
-from harness.x86.terms import index_symbol
+from harness.x86.terms import index_symbol, simplify
 from models.modes import Mode
 from proofs.prove import Prove
 from proofs.subject import ACCESSED_AND_DIRTY, Subject
@@ -91,7 +91,7 @@ def _keeps_translations(end: PathEnd, access: Access) -> z3.BoolRef:
     memory = end.memory.before(access.records)
     after = end.memory.before(access.records + 1)
     first = access.linear + index_symbol * access.stride
-    entries = {z3.simplify(byte & -8) for byte in (first, first + (access.size - 1))}
+    entries = {simplify(byte & -8) for byte in (first, first + (access.size - 1))}
     kept = []
     for entry in entries:
         old, new = (m.read(entry, 8, pages=_pages(end, access)) for m in (memory, after))

@@ -8,6 +8,7 @@ import z3
 from harness.solve.obligation import Obligation
 from harness.x86.run import PathEnd
 from harness.x86.tables import LINEAR_MAX, AddressMap, linear_address
+from harness.x86.terms import simplify
 from models.bits import any_of
 from models.modes import CR0_WP, CR4_LA57
 from models.paging import Access, walk
@@ -41,7 +42,7 @@ def _same(subject: Subject, end: PathEnd) -> Obligation:
     goals = {}
     cr0 = end.history[0].values["cr0"]
     assert isinstance(cr0, z3.BitVecRef)
-    write_protect = z3.simplify(cr0 & CR0_WP != 0)
+    write_protect = simplify(cr0 & CR0_WP != 0)
     after = AddressMap(subject.run, end)
     for access in Access:
         found = after.walk(access)

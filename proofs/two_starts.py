@@ -8,7 +8,7 @@ import z3
 from harness.x86.given import HAND_OVER
 from harness.x86.run import EndKind, PathEnd
 from harness.x86.tables import linear_address
-from harness.x86.terms import ENTRY, ENTRY_MEMORY, OTHER, OTHER_MEMORY, VECTOR, variables
+from harness.x86.terms import ENTRY, ENTRY_MEMORY, OTHER, OTHER_MEMORY, VECTOR, simplify, variables
 from models.linux_entry import BOOT_CS, BOOT_DS
 from models.modes import RFLAGS_DF, RFLAGS_IF
 from models.paging import Access
@@ -30,7 +30,7 @@ def visible(subject: Subject, end: PathEnd) -> dict[str, z3.ExprRef]:
     seen |= {"IF and DF": state.rflags & (RFLAGS_IF | RFLAGS_DF)}
     seen |= {"GDTR.base": state.gdtr_base, "GDTR.limit": state.gdtr_limit}
     for selector in (BOOT_CS, BOOT_DS):
-        entry = z3.simplify(state.gdtr_base + selector)
+        entry = simplify(state.gdtr_base + selector)
         seen[f"GDT entry {selector:#x}"] = end.memory.read(entry, 8)
     for name in ("cs", "ds", "es", "ss", "fs", "gs"):
         for field, term in vars(state.segments[name]).items():

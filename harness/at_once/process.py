@@ -38,7 +38,7 @@ from harness.x86.lift import FIELD
 from harness.x86.memory import Write, overlap
 from harness.x86.prover import prover_of
 from harness.x86.run import Access, EndKind, PathEnd, Run
-from harness.x86.terms import const, index_symbol, number, variables
+from harness.x86.terms import const, index_symbol, number, simplify, variables
 from models.at_once import FREE, OneImage
 from models.process import Kind, Process
 from trampoline.contract import Contract
@@ -243,7 +243,7 @@ class _Reader:
         for values in product(self._values, repeat=len(symbols)):
             chosen = [(s, const(v, s.size())) for s, v in zip(symbols, values, strict=True)]
             if self._prover.possible(end.path, z3.And(*(s == v for s, v in chosen))):
-                value = number(z3.simplify(z3.substitute(term, *chosen)))
+                value = number(simplify(z3.substitute(term, *chosen)))
                 if value is None:
                     at = self._at(access.instruction)
                     raise ProcessError(f"{at}: a value for the lock that no process can say.")

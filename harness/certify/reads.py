@@ -18,7 +18,7 @@ from itertools import combinations
 
 import z3
 
-from harness.x86.terms import subterms, variables
+from harness.x86.terms import simplify, subterms, variables
 
 PREFIX = "byte_read_"
 
@@ -49,7 +49,7 @@ class Reduced:
         return [
             z3.Implies(same, a.symbol == b.symbol)
             for a, b in combinations(self.reads, 2)
-            if a.array.eq(b.array) and not z3.is_false(z3.simplify(same := a.address == b.address))
+            if a.array.eq(b.array) and not z3.is_false(simplify(same := a.address == b.address))
         ]
 
 

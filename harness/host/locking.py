@@ -15,6 +15,7 @@ import z3
 from claripy.ast.bv import BV
 
 from harness.host.machine import State, to_z3
+from harness.x86.terms import simplify
 from trampoline.host_object import HostObject
 
 TAKEN_ONCE = "the lock is taken at most once, by a locked instruction: if it is free, only then"
@@ -126,7 +127,7 @@ class Lock:
                 held = z3.BoolVal(False)
             elif not self._is_free_to_read(entry):
                 found[GUARDED].append(held)
-        return held, {name: z3.simplify(z3.And(*goals)) for name, goals in found.items() if goals}
+        return held, {name: simplify(z3.And(*goals)) for name, goals in found.items() if goals}
 
     def _works(self, one: Try) -> z3.BoolRef:
         """A lock that is free is taken then, and one that is held stays as it is."""

@@ -207,7 +207,7 @@ def _value(term: z3.ExprRef) -> int | None:
     """The value of a term; None where it is open."""
     if z3.is_bv_value(term):
         return int(term.as_long())
-    term = z3.simplify(term)
+    term = simplify(term)
     if z3.is_bv_value(term):
         return int(term.as_long())
     if z3.is_true(term) or z3.is_false(term):

@@ -8,6 +8,8 @@ from typing import Any
 
 import z3
 
+from harness.x86.terms import simplify
+
 _BETWEEN = {
     z3.Z3_OP_AND: " and ",
     z3.Z3_OP_OR: " or ",
@@ -25,7 +27,7 @@ _BETWEEN = {
 def function(terms: Sequence[z3.ExprRef], parameters: Sequence[z3.ExprRef]) -> Callable[..., Any]:
     """A function from the parameters' values, one argument each, to all the terms' values."""
     names = {parameter.get_id(): f"v{number}" for number, parameter in enumerate(parameters)}
-    values = "".join(f"{_source(z3.simplify(term), names)}, " for term in terms)
+    values = "".join(f"{_source(simplify(term), names)}, " for term in terms)
     scope: dict[str, Any] = {}
     exec(f"def compiled({', '.join(names.values())}): return ({values})", scope)
     result: Callable[..., Any] = scope["compiled"]

@@ -25,7 +25,7 @@ from harness.protocol.tree import (
 from harness.x86.memory import Write, overlap
 from harness.x86.prover import prover_of
 from harness.x86.run import PAGED, Access, EndKind, PathEnd, Run
-from harness.x86.terms import const, index_symbol, number
+from harness.x86.terms import const, index_symbol, number, simplify
 from models.modes import Mode
 from models.process import Kind, Process, Value
 from trampoline.contract import Contract
@@ -156,7 +156,7 @@ class _Reader:
         return "tables"
 
     def _value(self, term: z3.BitVecRef, instruction: int) -> Value:
-        if (value := number(z3.simplify(term))) is not None:
+        if (value := number(simplify(term))) is not None:
             return value
         shake = self._contract.shared.status.handshake
         if shake is not None and self._prover.holds((), term == shake.offered + self._apic_id):

@@ -17,7 +17,7 @@ from harness.replay.symbolic import in_words
 from harness.replay.writes import Values
 from harness.solve.evaluate import compile_term
 from harness.x86.run import Access, PathEnd
-from harness.x86.terms import ENTRY_MEMORY, INDEX, VECTOR, number, variables
+from harness.x86.terms import ENTRY_MEMORY, INDEX, VECTOR, number, simplify, variables
 from models import modes
 from models.descriptors import Segment
 from models.modes import GENERAL_REGISTERS, Mode
@@ -146,7 +146,7 @@ class RegisterChanges:
         assert not isinstance(term, Segment)
         if mode is Mode.LONG64:
             return name.upper(), term
-        return f"E{name[1:].upper()}", z3.simplify(z3.Extract(31, 0, term))
+        return f"E{name[1:].upper()}", simplify(z3.Extract(31, 0, term))
 
     def _segment(self, name: str, mode: Mode) -> str:
         selector, base, limit, long = self._held[name]

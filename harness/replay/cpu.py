@@ -11,7 +11,7 @@ from harness.qemu.job import Injection
 from harness.replay.predict import Input, Prediction
 from harness.solve.evaluate import compile_term
 from harness.x86.run import EndKind, PathEnd
-from harness.x86.terms import variables
+from harness.x86.terms import simplify, variables
 from models.mode_switches import LEGACY_REGISTERS
 from models.modes import ARITHMETIC_AND_DIRECTION, GENERAL_REGISTERS, Mode
 
@@ -166,7 +166,7 @@ def _lost(prediction: Prediction, number: int) -> dict[str, z3.BitVecRef]:
     register, or in all of it. The far transfer before it has written just these registers."""
     again, values = _again(prediction, number), prediction.end.history[number].values
     return {
-        register: term if _is_whole(register, again) else z3.simplify(z3.Extract(63, 32, term))
+        register: term if _is_whole(register, again) else simplify(z3.Extract(63, 32, term))
         for register in GENERAL_REGISTERS
         if isinstance(term := values.get(register), z3.BitVecRef)
     }

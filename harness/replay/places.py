@@ -142,8 +142,8 @@ def _outcome(walks: dict[Access, Translation]) -> Iterator[str]:
 
 
 def _true(condition: z3.BoolRef) -> bool:
-    return bool(z3.is_true(z3.simplify(condition)))
+    return bool(z3.is_true(simplify(condition)))
 
 
 def _int(term: z3.BitVecRef) -> int:
-    return int(z3.simplify(term).as_long())
+    return int(simplify(term).as_long())

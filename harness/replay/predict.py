@@ -17,7 +17,7 @@ from harness.x86.execute import APIC_ID
 from harness.x86.given import HAND_OVER, unknown
 from harness.x86.memory import stretches
 from harness.x86.run import EndKind, PathEnd, Run
-from harness.x86.terms import ENTRY, VECTOR, variables
+from harness.x86.terms import ENTRY, VECTOR, simplify, variables
 from harness.x86.translate import HOSTS
 from models.modes import CR0_WP, CR4_LA57, EFER_NXE
 from models.paging import Access
@@ -336,8 +336,8 @@ class _CompiledEnd:
             **{"rip": state.rip, "cr0": control.cr0, "cr3": control.cr3, "cr4": control.cr4},
             **{"efer": control.efer, "gdtr_base": state.gdtr_base},
             **{"gdtr_limit": state.gdtr_limit, "idtr_base": state.idtr_base},
-            **{"idtr_limit": state.idtr_limit, "if": z3.simplify(z3.Extract(9, 9, state.rflags))},
-            "df": z3.simplify(z3.Extract(10, 10, state.rflags)),
+            **{"idtr_limit": state.idtr_limit, "if": simplify(z3.Extract(9, 9, state.rflags))},
+            "df": simplify(z3.Extract(10, 10, state.rflags)),
             **{name: segment.selector for name, segment in state.segments.items()},
         }
         return {
@@ -368,7 +368,7 @@ class _CompiledEnd:
             "gib_pages": run.features.gib_pages,
             "maxphyaddr": run.inputs["maxphyaddr"],
         }
-        return {name: compile_term(z3.simplify(term)) for name, term in terms.items()}
+        return {name: compile_term(simplify(term)) for name, term in terms.items()}
 
     def paging_state(self, values: Values, memory: Callable[[int], int]) -> PagingState | None:
         """What a walk at the hand-off depends on beside memory; None if there is no hand-off."""

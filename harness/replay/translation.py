@@ -10,7 +10,7 @@ from typing import NamedTuple
 import z3
 
 from harness.solve.evaluate import Function, compile_term
-from harness.x86.terms import ENTRY_MEMORY
+from harness.x86.terms import ENTRY_MEMORY, simplify
 from models.paging import Access, Paging, identity
 
 _LINEAR, _CR3, _MAXPHYADDR = z3.BitVecs("linear cr3 maxphyaddr", 64)
@@ -47,4 +47,4 @@ def _walk(access: Access, levels: int) -> Function:
     def entry(address: z3.BitVecRef) -> z3.BitVecRef:
         return z3.Concat(*(z3.Select(ENTRY_MEMORY, address + i) for i in reversed(range(8))))
 
-    return compile_term(z3.simplify(identity(_LINEAR, access, paging, entry)))
+    return compile_term(simplify(identity(_LINEAR, access, paging, entry)))

@@ -9,6 +9,7 @@ import z3
 
 from harness.solve.evaluate import Memory
 from harness.solve.throughout import Failure, Point, Recipe, Throughout, UndecidedError, literal
+from harness.x86.terms import simplify
 
 ROUNDEST = 3  # recipes for a symbol that needs a number of its own
 Landmarks = Mapping[str, Sequence[z3.ExprRef]]
@@ -84,7 +85,7 @@ def _numbers(
             less = apart & ~(1 << bit)
             if fails(at + sign * less):
                 apart = less
-        found[_digits(apart), len(found)] = z3.simplify(term + sign * apart)
+        found[_digits(apart), len(found)] = simplify(term + sign * apart)
     return [found[key] for key in sorted(found)][:ROUNDEST]
 
 

@@ -19,7 +19,7 @@ from harness.solve.evaluate import Function, Memory, compile_term
 from harness.solve.obligation import Obligation
 from harness.solve.region import Box
 from harness.x86.solver import ask
-from harness.x86.terms import ENTRY_MEMORY, subterms, variables
+from harness.x86.terms import ENTRY_MEMORY, simplify, subterms, variables
 
 QUICK = 50_000  # z3 resource units for one question to begin with
 RLIMIT = 30_000_000  # z3 resource units for one question; the hardest in use needs half of it
@@ -143,7 +143,7 @@ class Throughout:
         """Let `escape` use one more recipe. A bad one does no harm."""
         pairs = [(self.other[recipe.obligation][n], term) for n, term in recipe.others.items()]
         violated = self.violated[recipe.obligation]
-        condition = z3.simplify(z3.substitute(violated, *pairs, (ENTRY_MEMORY, recipe.memory)))
+        condition = simplify(z3.substitute(violated, *pairs, (ENTRY_MEMORY, recipe.memory)))
         self.need_inputs(condition)
         self.recipes.append(recipe)
         self._failing.append(condition)

@@ -12,7 +12,7 @@ import z3
 from harness.solve.evaluate import compile_term
 from harness.solve.obligation import Obligation, Witness
 from harness.x86.solver import Answer
-from harness.x86.terms import ENTRY_MEMORY, remembered, subterms, variables
+from harness.x86.terms import ENTRY_MEMORY, remembered, simplify, subterms, variables
 
 Check = Callable[[Sequence[z3.BoolRef]], Answer]
 ZERO_MEMORY = (z3.K(z3.BitVecSort(64), z3.BitVecVal(0, 8)) == ENTRY_MEMORY,)
@@ -158,7 +158,7 @@ def _given(conditions: Sequence[z3.BoolRef], pins: Sequence[z3.BoolRef]) -> tupl
     if not pins:
         return tuple(conditions)
     values = [(pin.arg(0), pin.arg(1)) for pin in pins]
-    return (*(z3.simplify(z3.substitute(one, *values)) for one in conditions), *pins)
+    return (*(simplify(z3.substitute(one, *values)) for one in conditions), *pins)
 
 
 def _but(pins: Mapping[str, z3.BoolRef], moved: Sequence[str]) -> list[z3.BoolRef]:

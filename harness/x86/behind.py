@@ -8,7 +8,7 @@ import z3
 from harness.x86.memory import Memory
 from harness.x86.promise import ENTRY, HostTables, misses
 from harness.x86.prover import Conditions, Prover
-from harness.x86.terms import const
+from harness.x86.terms import const, simplify
 from models.paging import LEVELS, Paging, leads_on
 
 LARGE = 1 << 7
@@ -61,7 +61,7 @@ class EntriesBehind:
 
         Raises NotTheHosts, MayBeDamaged.
         """
-        address = z3.simplify(address)
+        address = simplify(address)
         if self._call == len(self._read):
             self._read.append((address, self._next(address)))
         known, value = self._read[self._call]

@@ -206,16 +206,15 @@ def after_init_sipi(base: Base, image: EntryImage, any_registers: bool = False) 
         state = forget_registers(state)
 
     def register(name: str, bits: int = 64) -> z3.BitVecRef:
-        return z3.simplify(state.complete(name, z3.BitVec(f"{name}_at_entry", bits)))
+        return simplify(state.complete(name, z3.BitVec(f"{name}_at_entry", bits)))
 
     rflags = register("rflags")
     flags = {
-        name: z3.simplify(z3.ZeroExt(7, z3.Extract(bit, bit, rflags)))
-        for name, bit in FLAGS.items()
+        name: simplify(z3.ZeroExt(7, z3.Extract(bit, bit, rflags))) for name, bit in FLAGS.items()
     }
     general = Registers({name: register(name) for name in GENERAL}, dict(flags))
     cr0 = register("cr0")  # NW without CD is no state that a CPU can be in (SDM 3A 2.5)
-    cr0 = z3.simplify(z3.If(cr0 & CR0_CD == 0, cr0 & ~CR0_NW, cr0))
+    cr0 = simplify(z3.If(cr0 & CR0_CD == 0, cr0 & ~CR0_NW, cr0))
     return Cpu(
         general,
         {name: simplified(segment) for name, segment in state.segments.items()},
@@ -228,9 +227,9 @@ def after_init_sipi(base: Base, image: EntryImage, any_registers: bool = False) 
 
 def after_hand_over(memory: Memory, state: HandOver) -> Cpu:
     """The CPU at a 64-bit entry, on page tables of the host's."""
-    held = {register: z3.simplify(value) for register, value in state.registers.items()}
+    held = {register: simplify(value) for register, value in state.registers.items()}
     flags = {
-        flag: z3.simplify(z3.ZeroExt(7, z3.Extract(bit, bit, held["rflags"])))
+        flag: simplify(z3.ZeroExt(7, z3.Extract(bit, bit, held["rflags"])))
         for flag, bit in FLAGS.items()
     }
     cpu = Cpu(
@@ -247,4 +246,4 @@ def after_hand_over(memory: Memory, state: HandOver) -> Cpu:
 
 def simplified(segment: Segment) -> Segment:
     """The segment with every field reduced."""
-    return Segment(**{name: z3.simplify(value) for name, value in vars(segment).items()})
+    return Segment(**{name: simplify(value) for name, value in vars(segment).items()})

@@ -157,7 +157,7 @@ def _check_copy(machine: Machine, instruction: Instruction, linear: z3.BitVecRef
     wanted = const(int.from_bytes(data, "little"), 8 * len(data))
     found = machine.cpu.memory.read(linear, instruction.length, machine.possible)
     machine.end_if(
-        z3.simplify(found != wanted),
+        simplify(found != wanted),
         EndKind.OVERWRITTEN,
         f"`{instruction}` in the copy may not be what was assembled",
     )
@@ -204,8 +204,8 @@ def _jumps_or_pushes(instruction: Instruction) -> bool:
 def _jump(machine: Machine, instruction: Instruction, jump: Jump) -> list[Cpu]:
     cpu = machine.cpu
     if not isinstance(jump.target, int):
-        offset = z3.simplify(jump.target)
-        go_to(machine, z3.simplify(z3.ZeroExt(64 - offset.size(), offset)))
+        offset = simplify(jump.target)
+        go_to(machine, simplify(z3.ZeroExt(64 - offset.size(), offset)))
         return [cpu]
     if jump.condition is None:
         if jump.target == instruction.offset:
@@ -213,7 +213,7 @@ def _jump(machine: Machine, instruction: Instruction, jump: Jump) -> list[Cpu]:
             return []
         cpu.pc = jump.target
         return [cpu]
-    taken = z3.simplify(jump.condition != 0)
+    taken = simplify(jump.condition != 0)
     _check_turns(machine, instruction, jump.target, taken)
     ways = []
     for condition, target in ((taken, jump.target), (z3.Not(taken), instruction.end)):
@@ -253,6 +253,6 @@ def _try_to_summarise(machine: Machine, back: Instruction) -> None:
     def continues(registers: Registers, jump: Jump | None) -> z3.BoolRef:
         if jump is None or jump.condition is None or jump.target != cpu.pc:
             return z3.BoolVal(False)
-        return z3.simplify(jump.condition != 0)
+        return simplify(jump.condition != 0)
 
     summarise(machine, body, continues)

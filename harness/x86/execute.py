@@ -25,7 +25,7 @@ from harness.x86.promise import Range
 from harness.x86.prover import Prover
 from harness.x86.run import LASTING, EndKind, Run
 from harness.x86.static_tables import static_tables
-from harness.x86.terms import VECTOR, Base, const, low, variables
+from harness.x86.terms import VECTOR, Base, const, low, simplify, variables
 from models.cpuid import Features
 from trampoline.contract import Contract
 from trampoline.image import FIXUP_SIZE, LOCK_WORD_SIZE, STATUS_WORD_SIZE, Image
@@ -152,7 +152,7 @@ def _supported(contract: Contract, image: Image, inputs: Given) -> dict[str, z3.
         if word.register_ is not None:
             term = inputs.image.words[image.symbols[word.symbol]]
             found[word.register_] |= low(term, 64)
-    return {register: z3.simplify(bits) for register, bits in found.items()}
+    return {register: simplify(bits) for register, bits in found.items()}
 
 
 def _shared(contract: Contract, image: Image) -> tuple[range, ...]:

@@ -10,7 +10,7 @@ import z3
 
 from harness.x86.memory import EntryImage, Memory, stretches
 from harness.x86.promise import HostTables, Range
-from harness.x86.terms import ENTRY, Base, const
+from harness.x86.terms import ENTRY, Base, const, simplify
 from models.cpuid import Features, consistent
 from models.hand_over import HandOver, handed_over, with_boot_segments
 from models.modes import CR4_LA57, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE
@@ -226,8 +226,8 @@ def _host_tables(
         apart: tuple[Range, ...],
     ) -> HostTables:
         cr3, cr4, efer = control
-        five_level = z3.simplify(cr4 & CR4_LA57 != 0)
-        no_execute = z3.simplify(efer & EFER_NXE != 0)
+        five_level = simplify(cr4 & CR4_LA57 != 0)
+        no_execute = simplify(efer & EFER_NXE != 0)
         return HostTables(
             sentence, cr3, five_level, no_execute, features.gib_pages, features.maxphyaddr,
             memory, covers, apart,
@@ -272,7 +272,7 @@ def _of_the_machine(contract: Contract, base: Base, features: Features) -> list[
     result = [
         (
             f"the image lies at a page-aligned base from {base.lowest:#x} to {base.highest:#x}",
-            z3.simplify(base.in_range()),
+            simplify(base.in_range()),
         ),
         (
             f"MAXPHYADDR is {lowest} to {highest}",
@@ -288,7 +288,7 @@ def _of_the_machine(contract: Contract, base: Base, features: Features) -> list[
         ("A20 is on; no nested paging or memory encryption", TRUE),
         (
             "CPUID exists and tells the truth; Intel 64 comes with PAE and leaf 80000008H",
-            z3.simplify(consistent(features)),
+            simplify(consistent(features)),
         ),
     ]
     if "long-mode" in contract.cpu.assume:
@@ -308,7 +308,7 @@ def _of_the_entries(
             *(at_entry(n, contract) for n, e in enumerate(contract.entry) if e.mode == "long64")
         )
         state = z3.And(features.long_mode, *hand_over.conditions)
-        result.append((HANDED_OVER, z3.simplify(z3.Implies(here, state))))
+        result.append((HANDED_OVER, simplify(z3.Implies(here, state))))
     if any(entry.protocol == "linux-64" for entry in contract.entry):
         result.append((BOOT_SEGMENTS, TRUE))
     if len(contract.entry) > 1:
@@ -355,7 +355,7 @@ def _of_the_host(
     parts = list(ranges.items())
     for number, (name, part) in enumerate(parts):
         for other, (start, length) in parts[:number]:
-            apart = z3.simplify(misses_range(part, (start, length)))
+            apart = simplify(misses_range(part, (start, length)))
             result.append((f"{other} and {name} have no byte in common", apart))
         if name != "the image":
             result.append((f"{name} does not wrap around", z3.ULE(part[0], part[0] + part[1] - 1)))

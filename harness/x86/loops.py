@@ -24,7 +24,15 @@ from harness.x86.pcode import Jump, Plain, Pointer, Port, undefined_flags
 from harness.x86.prover import RLIMIT
 from harness.x86.registers import FLAGS, Registers, general
 from harness.x86.solver import check, fresh
-from harness.x86.terms import const, index_symbol, low, number, simplify, variables
+from harness.x86.terms import (
+    const,
+    index_symbol,
+    low,
+    number,
+    simplify,
+    simplify_products,
+    variables,
+)
 
 MAX_COUNT = 1 << 20  # iterations; more is refused rather than summarised
 Continues = Callable[[Registers, Jump | None], z3.BoolRef]
@@ -77,7 +85,7 @@ class _Induction:
         """The low `bits` at the begin of iteration `index` (64 bits)."""
         first = low(self.start, self.bits)
         moved = low(index, self.bits) * const(self.step, self.bits)
-        return z3.simplify(first + moved, mul2concat=True)
+        return simplify_products(first + moved)
 
     def whole(self, index: z3.BitVecRef) -> z3.BitVecRef:
         """All 64 bits at the begin of iteration `index`."""
@@ -101,7 +109,7 @@ def summarise(machine: Machine, body: Sequence[Instruction], continues: Continue
             raise _NotCounted
         there = [(r.symbol, r.at(index_symbol)) for r in moving.values() if r is not None]
         address, value = (simplify(z3.substitute(term, *there)) for term in stores[0])
-        goes_on = z3.simplify(z3.substitute(goes_on, *there))
+        goes_on = simplify(z3.substitute(goes_on, *there))
         count = _iterations_left_out(machine, goes_on)
         if count == 0:
             return True

@@ -34,7 +34,7 @@ Possible = Callable[[z3.BoolRef], bool]
 
 def by_syntax(condition: z3.BoolRef) -> bool:
     """A `Possible` that asks no solver: False only when the rewriter reduces it to false."""
-    return not z3.is_false(z3.simplify(condition))
+    return not z3.is_false(simplify(condition))
 
 
 PAGE = 0x1000

@@ -19,7 +19,7 @@ from harness.x86.memory import EntryImage
 from harness.x86.promise import HostTables, Range
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, PathEnd
-from harness.x86.terms import Base
+from harness.x86.terms import Base, simplify
 from models.cpuid import Features
 
 
@@ -110,10 +110,10 @@ class Path:
 
     def decide(self, condition: z3.BoolRef) -> bool:
         """Whether the condition holds on this path. Raises Undecided where inputs differ."""
-        condition = z3.simplify(condition)
+        condition = simplify(condition)
         if z3.is_true(condition) or z3.is_false(condition):
             return bool(z3.is_true(condition))
-        denied = z3.simplify(z3.Not(condition))
+        denied = simplify(z3.Not(condition))
         for answer, known in ((True, condition), (False, denied)):
             if any(known.eq(part) for part in self.cpu.path):
                 return answer
@@ -125,7 +125,7 @@ class Path:
 
     def assume(self, condition: z3.BoolRef) -> None:
         """Go on with the inputs that satisfy the condition."""
-        condition = z3.simplify(condition)
+        condition = simplify(condition)
         if not z3.is_true(condition):
             self.cpu.path = (*self.cpu.path, condition)
 

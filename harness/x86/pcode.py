@@ -17,7 +17,7 @@ from pypcode import OpCode
 from harness.x86.errors import Unsupported
 from harness.x86.lift import Instruction, Op, Varnode
 from harness.x86.registers import CONTROL, FLAGS, SEGMENTS, Lazy, Registers, Value, force, general
-from harness.x86.terms import const, low, number, simplify
+from harness.x86.terms import const, low, number, simplify, simplify_products
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _popcount(a: z3.BitVecRef, bits: int) -> z3.BitVecRef:
 BINARY: dict[OpCode, Callable[[z3.BitVecRef, z3.BitVecRef], z3.BitVecRef]] = {
     OpCode.INT_ADD: lambda a, b: a + b,
     OpCode.INT_SUB: lambda a, b: a - b,
-    OpCode.INT_MULT: lambda a, b: z3.simplify(a * b, mul2concat=True),
+    OpCode.INT_MULT: lambda a, b: simplify_products(a * b),
     OpCode.INT_AND: lambda a, b: a & b,
     OpCode.INT_OR: lambda a, b: a | b,
     OpCode.INT_XOR: lambda a, b: a ^ b,

@@ -13,6 +13,7 @@ from functools import cached_property
 import z3
 
 from harness.x86.memory import Memory
+from harness.x86.terms import simplify
 from models.paging import ANY_ACCESS, Paging, walk
 
 Range = tuple[z3.BitVecRef, z3.BitVecRef]
@@ -41,7 +42,7 @@ class HostTables:
 
     def read_at_entry(self, address: z3.BitVecRef) -> z3.BitVecRef:
         """The 8 bytes that memory holds at entry at a physical address."""
-        return self.memory.read(self.memory.base.normal(z3.simplify(address)), ENTRY)
+        return self.memory.read(self.memory.base.normal(simplify(address)), ENTRY)
 
     def covered(self, linear: z3.BitVecRef) -> z3.BoolRef:
         """The address is mapped to itself by promise."""

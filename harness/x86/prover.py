@@ -20,7 +20,7 @@ import z3
 from harness.x86.inputs import Inputs, meets
 from harness.x86.run import Run
 from harness.x86.solver import ask
-from harness.x86.terms import leaves
+from harness.x86.terms import leaves, simplify
 
 RLIMIT = 20_000_000  # z3 resource units, about ten seconds
 AT_FIRST = 1_000_000  # the same for the solver that is tried first: most questions here are easy
@@ -150,7 +150,7 @@ class Prover:
 
     def _example(self, path: Conditions, condition: z3.BoolRef, likely: bool = False) -> Example:
         """An input of the path with the condition."""
-        condition = z3.simplify(condition)
+        condition = simplify(condition)
         if z3.is_false(condition):
             return None
         key = (*_ids(path), condition.get_id())

@@ -151,7 +151,7 @@ def _write_cr4(machine: Machine, value: z3.BitVecRef) -> None:
 def _set_control(machine: Machine, control: modes.Control) -> None:
     base = machine.environment.base
     machine.cpu.control = modes.Control(
-        *(base.normal(z3.simplify(value)) for value in vars(control).values())
+        *(base.normal(simplify(value)) for value in vars(control).values())
     )
 
 

@@ -37,7 +37,7 @@ class AddressMap:
 
     def __init__(self, run: Run, end: PathEnd, write_protect: z3.BoolRef | None = None) -> None:
         if write_protect is None:
-            write_protect = z3.simplify(end.state.control.cr0 & CR0_WP != 0)
+            write_protect = simplify(end.state.control.cr0 & CR0_WP != 0)
         self._entries = _entries_of(run, end)
         self._paging = replace(self._entries.paging, write_protect=write_protect)
         self._walks: dict[Access, Translation] = {}
@@ -104,7 +104,7 @@ class _Entries:
             cr3=control.cr3,
             levels=5 if _has_five_levels(run, end) else 4,
             write_protect=z3.BoolVal(True),
-            no_execute=z3.simplify(control.efer & EFER_NXE != 0),
+            no_execute=simplify(control.efer & EFER_NXE != 0),
             gib_pages=run.features.gib_pages,
             maxphyaddr=run.inputs["maxphyaddr"],
         )
@@ -140,7 +140,7 @@ def _entries_of(run: Run, end: PathEnd) -> _Entries:
 
 def _has_five_levels(run: Run, end: PathEnd) -> bool:
     """CR4.LA57 at the end of a path, which is the same for all of its inputs."""
-    five = z3.simplify(end.state.control.cr4 & CR4_LA57 != 0)
+    five = simplify(end.state.control.cr4 & CR4_LA57 != 0)
     if z3.is_true(five) or z3.is_false(five):
         return bool(z3.is_true(five))
     prover = prover_of(run)
@@ -184,5 +184,5 @@ class EntryReader:
             pages = self.prover.values(self.conditions, where, among, families)
         value = self.memory.read(base.normal(simplify(address)), 8, pages=pages)
         # Only a present entry without PS leads to the next level.
-        self.conditions = (*self.conditions, z3.simplify(value & 0x81 == 1))
+        self.conditions = (*self.conditions, simplify(value & 0x81 == 1))
         return value

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache, wraps
-from typing import NamedTuple, TypeVar
+from functools import cache, lru_cache, partial, wraps
+from typing import NamedTuple, TypeVar, cast
 
 import z3
 
@@ -43,21 +43,6 @@ def number(term: z3.BitVecRef) -> int | None:
     return term.as_long() if z3.is_bv_value(term) else None
 
 
-def simplify(term: z3.BitVecRef) -> z3.BitVecRef:
-    """z3's rewriter, skipped for constants and plain symbols."""
-    return z3.simplify(term) if term.num_args() else term
-
-
-def low(term: z3.BitVecRef, bits: int) -> z3.BitVecRef:
-    """The low `bits` of a term, zero-extended when it is narrower."""
-    size = term.size()
-    if size == bits:
-        return term
-    if size > bits:
-        return simplify(z3.Extract(bits - 1, 0, term))
-    return simplify(z3.ZeroExt(bits - size, term))
-
-
 Found = TypeVar("Found")
 
 
@@ -75,10 +60,12 @@ class _Key(NamedTuple):
         return bool(self.term.eq(other.term))
 
 
-def remembered(find: Callable[[z3.ExprRef], Found]) -> Callable[[z3.ExprRef], Found]:
-    """A function of a term that remembers what it found out of the last few thousand terms."""
+def remembered(
+    find: Callable[[z3.ExprRef], Found], last: int = 4096
+) -> Callable[[z3.ExprRef], Found]:
+    """A function of a term that remembers what it found out of the last terms, so many of them."""
 
-    @lru_cache(maxsize=4096)
+    @lru_cache(maxsize=last)
     def find_out(key: _Key) -> Found:
         return find(key.term)
 
@@ -87,6 +74,37 @@ def remembered(find: Callable[[z3.ExprRef], Found]) -> Callable[[z3.ExprRef], Fo
         return find_out(_Key(term))
 
     return look_up
+
+
+Term = TypeVar("Term", bound=z3.ExprRef)
+
+
+def simplify(term: Term) -> Term:
+    """z3's rewriter, skipped for constants and plain symbols. Of the same term it always makes the
+    same one: z3 by itself does not, as it looks at who else holds a part, and at the age of parts.
+    """
+    return cast(Term, _simplified(term)) if term.num_args() else term
+
+
+@partial(remembered, last=1 << 17)
+def _simplified(term: z3.ExprRef) -> z3.ExprRef:
+    return z3.simplify(term)
+
+
+@remembered
+def simplify_products(term: z3.BitVecRef) -> z3.BitVecRef:
+    """The same, and a multiple by a power of two becomes a concatenation."""
+    return z3.simplify(term, mul2concat=True)
+
+
+def low(term: z3.BitVecRef, bits: int) -> z3.BitVecRef:
+    """The low `bits` of a term, zero-extended when it is narrower."""
+    size = term.size()
+    if size == bits:
+        return term
+    if size > bits:
+        return simplify(z3.Extract(bits - 1, 0, term))
+    return simplify(z3.ZeroExt(bits - size, term))
 
 
 def subterms(*terms: z3.ExprRef) -> Iterator[z3.ExprRef]:

@@ -44,8 +44,8 @@ class Translated(Path):
         return Paging(
             cr3=control.cr3,
             levels=self.levels(),
-            write_protect=z3.simplify(control.cr0 & CR0_WP != 0),
-            no_execute=z3.simplify(control.efer & EFER_NXE != 0),
+            write_protect=simplify(control.cr0 & CR0_WP != 0),
+            no_execute=simplify(control.efer & EFER_NXE != 0),
             gib_pages=features.gib_pages,
             maxphyaddr=features.maxphyaddr,
         )

@@ -19,6 +19,7 @@ from capstone.x86 import X86_INS_LJMP
 from harness.replay.places import source_of, symbol_before
 from harness.x86.lift import MAX_LENGTH
 from harness.x86.run import Run
+from harness.x86.terms import simplify
 from models.modes import Mode
 from trampoline.contract import Contract
 from trampoline.image import Image
@@ -238,7 +239,7 @@ def _constants(contract: Contract, image: Image, run: Run) -> tuple[int, ...]:
     for end in run.ends:
         for access in end.accesses:
             if access.kind == "descriptor":
-                first = z3.simplify(access.linear - run.inputs["base"])
+                first = simplify(access.linear - run.inputs["base"])
                 if z3.is_bv_value(first) and first.as_long() + access.size <= len(image.data):
                     found |= set(range(first.as_long(), first.as_long() + access.size))
     return tuple(sorted(found))

@@ -18,7 +18,7 @@ import z3
 from harness.x86.memory import Memory
 from harness.x86.run import Access, EndKind, PathEnd, Run
 from harness.x86.solver import ask
-from harness.x86.terms import variables
+from harness.x86.terms import simplify, variables
 
 RLIMIT = 2_000_000
 """For one question whether two values are equal: if z3 does not find it soon, they count as
@@ -109,7 +109,7 @@ def _substituted(pairs: list[tuple[z3.ExprRef, z3.ExprRef]], end: PathEnd) -> Pa
         if isinstance(value, z3.ExprRef):
             if names.isdisjoint(variables(value)):
                 return value
-            return z3.simplify(z3.substitute(value, *pairs))
+            return simplify(z3.substitute(value, *pairs))
         if isinstance(value, tuple):
             return tuple(map(put, value))
         if isinstance(value, dict):
