@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.job_record import JobRecord
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 class Evidence(StrEnum):
@@ -87,9 +87,20 @@ class AnotherRecord(_Record):
     violated: tuple[str, ...]
 
 
+class SecondStartRecord(_Record):
+    """The second of two starts that a claim compares: those of its inputs that the first one has
+    otherwise, the way it takes, and its replay, if the first one's went as predicted."""
+
+    inputs: dict[str, str]
+    end: str  # how the path ends
+    path: tuple[StepRecord, ...]
+    replay: ReplayRecord | None = None
+
+
 class WitnessRecord(_Record):
     """The smallest input that refutes the claim, the way it takes, and its replay; or that of
-    `another` one."""
+    `another` one. Where the claim compares two starts, this is the first, and `second` the other:
+    the replay is CONFIRMED if both are."""
 
     inputs: dict[str, str]
     violated: tuple[str, ...]
@@ -97,6 +108,7 @@ class WitnessRecord(_Record):
     path: tuple[StepRecord, ...]
     replay: ReplayRecord
     another: AnotherRecord | None = None
+    second: SecondStartRecord | None = None
 
 
 class EventRecord(_Record):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -18,8 +18,10 @@ from harness.record import (
     Evidence,
     ObligationRecord,
     PictureRecord,
+    ReplayRecord,
     SamplesRecord,
     SecondRecord,
+    SecondStartRecord,
     WitnessRecord,
 )
 from harness.replay.another import show_another
@@ -27,6 +29,7 @@ from harness.replay.coverage import not_reached, one_way
 from harness.replay.cpu import QEMU_CPU
 from harness.replay.evidence import Machines, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
+from harness.replay.names import first_start, named, second_start
 from harness.replay.picture import picture
 from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Predictor
@@ -39,12 +42,12 @@ from harness.x86.given import word_name
 from harness.x86.inputs import Inputs
 from harness.x86.prover import prover_of
 from harness.x86.tables import LINEAR_MAX
-from harness.x86.terms import VECTOR
+from harness.x86.terms import ENTRY, VECTOR
 from proofs.golden import claim_record
 from proofs.safe import describe
 from proofs.subject import Subject
 from reports.causes import cause
-from reports.summary import commands
+from reports.summary import commands, smallest_input
 
 Progress = Callable[[str], None]
 MIB = 1 << 20
@@ -223,7 +226,8 @@ class Court:
         """The witness for people, and its replay, or that of another one."""
         self.progress(f"{claim}: replaying the witness in QEMU")
         predictor = self._from_any_registers if obligation.any_registers else self.predictor
-        replay = show(self.subject.contract, predictor, self._machines, obligation, witness)
+        contract = self.subject.contract
+        replay, second = show(contract, predictor, self._machines, obligation, witness)
         another = None
         if replay.evidence is Evidence.NOT_REPLAYABLE:
             self.progress(f"{claim}: another input that QEMU can show?")
@@ -237,31 +241,62 @@ class Court:
                     why=replay.reason, inputs=inputs, violated=found[0].violated
                 )
                 replay = found[1]
-        path = predictor.predict_witness(witness).end
         return WitnessRecord(
             inputs=self._inputs(witness),
             violated=witness.violated,
-            end=f"{path.kind.value}" + (f": {path.detail}" if path.detail else ""),
-            path=story(self.subject.contract, predictor, witness, obligation),
+            end=_end(predictor, witness),
+            path=story(contract, predictor, witness, obligation),
             replay=replay,
             another=another,
+            second=self._second_start(predictor, witness, obligation, second),
+        )
+
+    def _second_start(
+        self,
+        predictor: Predictor,
+        witness: Witness,
+        obligation: Obligation,
+        replay: ReplayRecord | None,
+    ) -> SecondStartRecord | None:
+        """The second start, if the claim compares two; its replay may be another input's."""
+        if (other := second_start(witness)) is None:
+            return None
+        first = {**dict.fromkeys(other.values, 0), **self.defaults, **witness.values}
+        own = {name: v for name, v in first_start(other).items() if v != first[name]}
+        return SecondStartRecord(
+            inputs=self._named(own),
+            end=_end(predictor, other),
+            path=story(self.subject.contract, predictor, other, obligation),
+            replay=replay,
         )
 
     def _inputs(self, witness: Witness) -> dict[str, str]:
-        """What is worth reading of a witness, by name."""
+        """What is worth reading of a witness, by name; of two starts of the first."""
         inputs = self.subject.run.inputs  # a kernel at a fixed place is none
         chosen = [name for name in HOST_CHOOSES if name in inputs or name == KERNEL_SIZE]
+        second = second_start(witness)
+        other = second.values if second is not None else {}
         shown = {
             name: value
-            for name, value in witness.values.items()
-            if name in chosen or value != self.defaults.get(name, 0)
+            for name, value in first_start(witness).items()
+            if name in chosen
+            or value != self.defaults.get(name, 0)
+            or value != other.get(name, value)
         }
         shown.pop(VECTOR, None)
         return {
             "base": f"{witness.values[VECTOR] << 12:#x}",
-            **{name: f"{value:#x}" for name, value in shown.items()},
+            **self._named(shown),
             **{f"byte at {a:#x}": f"{b:#x}" for a, b in sorted(witness.entry_bytes.items())},
         }
+
+    def _named(self, values: Mapping[str, int]) -> dict[str, str]:
+        """Values by names that people use; an entry by its name."""
+        entries = self.subject.run.entries
+        shown = {name: f"{value:#x}" for name, value in values.items()}
+        if ENTRY in values and values[ENTRY] < len(entries):
+            shown[ENTRY] = entries[values[ENTRY]]
+        return named(shown)
 
     def record(
         self,
@@ -290,6 +325,12 @@ class Court:
         return claim_record(
             subject.contract, claim, sentence, verdict, reason, seconds, **said | fields
         )
+
+
+def _end(predictor: Predictor, witness: Witness) -> str:
+    """How its path ends, in words."""
+    path = predictor.predict_witness(witness).end
+    return path.kind.value + (f": {path.detail}" if path.detail else "")
 
 
 class Prove:
@@ -333,8 +374,7 @@ def explain(record: ClaimRecord) -> str:
     if record.witness is not None:
         root = cause(record)
         at = f" (at {root.source}, {root.place} {root.operation})" if root and root.source else ""
-        inputs = ", ".join(f"{name}={value}" for name, value in record.witness.inputs.items())
-        lines.append(f"witness: {inputs}")
+        lines.append(f"witness: {smallest_input(record.witness)}")
         lines.append(f"violated: {'; '.join(record.witness.violated)}{at}")
         lines.append(f"replay: {record.evidence}")
     if record.samples is not None:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from rich.console import Console
 
-from harness.record import ClaimRecord, Evidence, WitnessRecord
+from harness.record import ClaimRecord, Evidence, ReplayRecord, StepRecord, WitnessRecord
 from reports.causes import cause
 from reports.hints import HINTS
 from reports.summary import (
@@ -65,19 +65,19 @@ def tell(record: ClaimRecord, console: Console) -> None:
 
 
 def _tell_witness(witness: WitnessRecord, console: Console) -> None:
-    console.print("\nsmallest input:")
+    second = witness.second
+    console.print("\nsmallest input:" if second is None else "\nof two starts, the first:")
     for name, value in witness.inputs.items():
         console.print(f"  {name} = {value}")
-    console.print("\nwhat the code does with it:")
-    mode = ""
-    for step in witness.path:
-        if step.mode != mode:
-            mode = step.mode
-            console.print(f"  {mode}")
-        times = f"  ({step.count} times)" if step.count > 1 else ""
-        console.print(f"    {step.source:18} {step.symbol:28} {step.instruction}{times}".rstrip())
-        for change in step.changes:
-            console.print(f"        {change}")
+    if second is not None:
+        console.print("the second, otherwise the same:")
+        for name, value in second.inputs.items():
+            console.print(f"  {name} = {value}")
+    console.print(f"\nwhat the code does with {'it' if second is None else 'the first'}:")
+    _tell_path(witness.path, console)
+    if second is not None:
+        console.print("\nwhat it does with the second:")
+        _tell_path(second.path, console)
     if witness.another is not None:
         console.print(f"\nQEMU cannot show this: {witness.another.why}")
         console.print("another input, which violates:")
@@ -85,11 +85,30 @@ def _tell_witness(witness: WitnessRecord, console: Console) -> None:
             console.print(f"  {condition}")
         for name, value in witness.another.inputs.items():
             console.print(f"    {name} = {value}")
-    replay = witness.replay
-    if replay.observed:
-        console.print(f"\nin QEMU{', this input' if witness.another is not None else ''}:")
-        confirmed = replay.evidence is Evidence.CONFIRMED
-        for name, value in replay.observed.items():
-            predicted = replay.predicted.get(name, value)
-            allowed = "allowed by the prediction" if confirmed else f"predicted: {predicted}"
-            console.print(f"  {name} = {value}{'' if predicted == value else f'  ({allowed})'}")
+    which = "" if second is None else ", the first start"
+    _tell_replay(witness.replay, which if witness.another is None else ", this input", console)
+    if second is not None and second.replay is not None:
+        _tell_replay(second.replay, ", the second start", console)
+
+
+def _tell_path(path: Sequence[StepRecord], console: Console) -> None:
+    mode = ""
+    for step in path:
+        if step.mode != mode:
+            mode = step.mode
+            console.print(f"  {mode}")
+        times = f"  ({step.count} times)" if step.count > 1 else ""
+        console.print(f"    {step.source:18} {step.symbol:28} {step.instruction}{times}".rstrip())
+        for change in step.changes:
+            console.print(f"        {change}")
+
+
+def _tell_replay(replay: ReplayRecord, which: str, console: Console) -> None:
+    if not replay.observed:
+        return
+    console.print(f"\nin QEMU{which}:")
+    confirmed = replay.evidence is Evidence.CONFIRMED
+    for name, value in replay.observed.items():
+        predicted = replay.predicted.get(name, value)
+        allowed = "allowed by the prediction" if confirmed else f"predicted: {predicted}"
+        console.print(f"  {name} = {value}{'' if predicted == value else f'  ({allowed})'}")

@@ -43,6 +43,9 @@ def _why(record: ClaimRecord) -> Iterable[str]:
     if record.witness is not None:
         yield from record.witness.violated
         yield from (f"{name} = {value}" for name, value in record.witness.inputs.items())
+        if (second := record.witness.second) is not None:
+            yield "the second start, otherwise the same:"
+            yield from (f"{name} = {value}" for name, value in second.inputs.items())
     for schedule in record.schedules[:1]:
         yield from (f"{one.who}: {one.what} {one.where}".rstrip() for one in schedule.events)
     for goal in record.goals:

@@ -32,6 +32,10 @@ NOT_64_BIT = (
 )
 
 
+SECOND = "the second start: "
+"""Before what is said of the second of two starts that a claim compares."""
+
+
 @dataclass(frozen=True)
 class Again:
     """A second replay: what it shows beside what the verdict file says that one showed."""
@@ -49,19 +53,32 @@ class Again:
         return named | {key: value for key, value in vars(self).items() if key != "record"}
 
 
-OF_THE_OTHER = "_of_the_other"
-"""Ends the names of the inputs of a second start, which is compared with the first."""
-
-
 def replay(record: ClaimRecord, accel: str) -> Again:
-    """Run what refutes the claim once more."""
+    """Run what refutes the claim once more; of two starts that it compares both."""
     held = replayable(record)
+    inputs = _inputs(record, held)
+    again = _again(record, held, inputs, accel)
+    second = record.witness.second if record.witness is not None else None
+    if second is None or second.replay is None:
+        return again
+    its = {f"{SECOND}{name}": value for name, value in second.inputs.items()}
+    other = _again(record, second.replay, inputs | its, accel)
+    recorded, observed = (
+        one | {f"{SECOND}{name}": value for name, value in more.items()}
+        for one, more in ((again.recorded, other.recorded), (again.observed, other.observed))
+    )
+    differs = (*again.differs, *(f"{SECOND}{name}" for name in other.differs))
+    return Again(record, other.inputs, recorded, observed, differs)
+
+
+def _again(record: ClaimRecord, held: ReplayRecord, inputs: dict[str, str], accel: str) -> Again:
+    """One start once more."""
     given = _job(record, held)
     with _machine(record, given, accel) as machine:
         found = shown(given.job, machine.replay(given.job))
     observed = {name: found.get(name, "not seen") for name in held.observed}
     differs = tuple(name for name, value in observed.items() if not _same(held, name, value))
-    return Again(record, _inputs(record, held), held.observed, observed, differs)
+    return Again(record, inputs, held.observed, observed, differs)
 
 
 def of_steps(before: ClaimRecord, now: ClaimRecord) -> Again:
@@ -96,8 +113,6 @@ def tell(again: Again, console: Console) -> None:
             console.print(f"  {condition}")
     for name, value in again.inputs.items():
         console.print(f"  {name} = {value}")
-    if any(name.endswith(OF_THE_OTHER) for name in again.inputs):
-        console.print(f"of two starts the first; what ends with {OF_THE_OTHER} is the second one's")
     console.print("seen:")
     for name, value in again.observed.items():
         before = f"  (the verdict file: {again.recorded[name]})" if name in again.differs else ""

@@ -132,8 +132,12 @@ def what_is_said(record: ClaimRecord) -> str:
 
 
 def smallest_input(witness: WitnessRecord) -> str:
-    """The input that refutes a claim, in one line."""
-    return ", ".join(f"{name} = {value}" for name, value in witness.inputs.items())
+    """The input that refutes a claim, in one line; of two starts that are compared both."""
+    said = ", ".join(f"{name} = {value}" for name, value in witness.inputs.items())
+    if witness.second is None:
+        return said
+    second = ", ".join(f"{name} = {value}" for name, value in witness.second.inputs.items())
+    return f"{said}; the second start: {second or 'the same'}"
 
 
 def holds_for(record: ClaimRecord) -> str:

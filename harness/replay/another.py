@@ -78,7 +78,7 @@ def show_another(
     is none."""
     found = other_witnesses(predictor, machine, obligations, defaults, preferred)
     for obligation, witness in found:
-        record = show(predictor.contract, predictor, machines, obligation, witness)
+        record, _ = show(predictor.contract, predictor, machines, obligation, witness)
         if record.evidence is not Evidence.NOT_REPLAYABLE:
             reason = "; ".join(part for part in (ANOTHER, record.reason) if part)
             return witness, record.model_copy(update={"reason": reason})

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import TracebackType
+from typing import NamedTuple
 
 import z3
 
@@ -16,12 +17,13 @@ from harness.qemu.machine import Machine
 from harness.qemu.vm import QemuMissing
 from harness.record import Evidence, ReplayRecord, SamplesRecord
 from harness.replay.cpu import lacking
+from harness.replay.names import second_start
 from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Input, Prediction, Predictor
 from harness.replay.replay import not_replayed, replay
 from harness.replay.sample import corners, randoms, region
 from harness.solve.evaluate import evaluate
-from harness.solve.obligation import END, Obligation, Witness
+from harness.solve.obligation import END, IMAGE, NOTHING, OUTSIDE, Obligation, Witness
 from harness.x86.run import Run
 from harness.x86.terms import OTHER
 from trampoline.contract import Contract
@@ -32,6 +34,9 @@ OTHER_PHYS_BITS = (36, 46)
 SHARE = 0.1  # of the samples, on each of the other machines
 ROUNDS_MAX = 20  # of that share of more samples, where many cannot be replayed
 MISSING = "qemu-system-x86_64 not found"
+NO_REGISTERS = frozenset({END, IMAGE, OUTSIDE, NOTHING})
+"""What else than registers may show a violation. Of two starts that are compared it shows in one of
+them; that a register is not the same shows in both."""
 NOT_VIOLATED = "nothing is violated on a CPU and with memory as QEMU has them"
 
 
@@ -74,52 +79,51 @@ class Machines:
         return self._running.get(key)
 
 
+class Shown(NamedTuple):
+    """The replay of a refutation, CONFIRMED if nothing is amiss with `second` either: that of the
+    second of two starts that are compared."""
+
+    replay: ReplayRecord
+    second: ReplayRecord | None = None
+
+
 def show(
     contract: Contract,
     predictor: Predictor,
     machines: Machines,
     obligation: Obligation,
     witness: Witness,
-) -> ReplayRecord:
+) -> Shown:
     """Replay a refutation: CONFIRMED if QEMU does just what was predicted, and what is violated
     was itself seen."""
     given = as_on_qemu(predictor, witness.values, witness.entry_bytes)
-    second = _second_start(predictor, witness)
-    if second is not None:  # the goals speak of both starts: let them be the two that are replayed
+    second = None
+    if (other_start := second_start(witness)) is not None:
+        # The goals speak of both starts: let them be the two that are replayed.
+        second = as_on_qemu(predictor, other_start.values, other_start.entry_bytes)
         other = {f"{name}_{OTHER}": value for name, value in second.values.items()}
         both = {name: value for name, value in other.items() if name in witness.values}
         given = replace(given, values={**given.values, **both})
     machine = machines.get(given.values["maxphyaddr"], lacking(given.values))
     if machine is None:
-        return not_replayed(Evidence.NOT_REPLAYED, MISSING)
+        return Shown(not_replayed(Evidence.NOT_REPLAYED, MISSING))
     prediction = predictor.predict(given)
     probes: tuple[int, ...] = ()
     if obligation.probe is not None:
         probes = (evaluate(obligation.probe, given.values, prediction.memory),)
     violated = _violated(obligation, prediction)
     if not violated:
-        return not_replayed(Evidence.NOT_REPLAYABLE, NOT_VIOLATED)
+        return Shown(not_replayed(Evidence.NOT_REPLAYABLE, NOT_VIOLATED))
     shown_by = [obligation.shown_by.get(goal, (END,)) for goal in violated]
     record = replay(contract, predictor, machine, given, probes, shown_by)
     if second is None or record.evidence is not Evidence.CONFIRMED:
-        return record
-    after = replay(contract, predictor, machine, second)
-    if after.evidence is Evidence.CONFIRMED:
-        return record
-    return after.model_copy(update={"reason": f"the second start: {after.reason}"})
-
-
-def _second_start(predictor: Predictor, witness: Witness) -> Input | None:
-    """The second start, if the obligation compares two."""
-    ending = f"_{OTHER}"
-    own = {
-        name.removesuffix(ending): value
-        for name, value in witness.values.items()
-        if name.endswith(ending)
-    }
-    if not own:
-        return None
-    return as_on_qemu(predictor, {**witness.values, **own}, witness.entry_bytes)
+        return Shown(record)
+    by_registers = all(NO_REGISTERS.isdisjoint(names) for names in shown_by)
+    after = replay(contract, predictor, machine, second, (), shown_by if by_registers else None)
+    if after.evidence is not Evidence.CONFIRMED:
+        reason = f"the second start: {after.reason}"
+        record = record.model_copy(update={"evidence": after.evidence, "reason": reason})
+    return Shown(record, after)
 
 
 def _violated(obligation: Obligation, prediction: Prediction) -> list[str]:

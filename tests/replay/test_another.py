@@ -78,11 +78,11 @@ def test_tables_of_the_platform_meet_what_the_host_promises(
     (obligation,) = never(la57, [end])
     (_, witness), *_ = found(la57, [obligation])
     assert la57.predictor.predict_witness(witness).end is end
-    record = show(la57.contract, la57.predictor, machines, obligation, witness)
+    record, _ = show(la57.contract, la57.predictor, machines, obligation, witness)
     assert (record.evidence, record.reason) == (Evidence.CONFIRMED, "")
     cr3 = {**witness.values, "cr3_at_hand_over": 0x1000}
     without = replace(witness, values=cr3)
-    other = show(la57.contract, la57.predictor, machines, obligation, without)
+    other, _ = show(la57.contract, la57.predictor, machines, obligation, without)
     assert (other.evidence, other.reason) == (Evidence.NOT_REPLAYABLE, NOT_VIOLATED)
 
 
@@ -127,7 +127,7 @@ def test_a_contradiction_is_not_passed_over(
     three = [(Obligation("a test", (), {GOAL: z3.BoolVal(False)}), witness)] * 3
     nothing: Any = None
     monkeypatch.setattr(another, "other_witnesses", lambda *some: iter(three))
-    monkeypatch.setattr(another, "show", lambda *some: not_replayed(next(answers), "so"))
+    monkeypatch.setattr(another, "show", lambda *some: (not_replayed(next(answers), "so"), None))
     result = show_another(rfc.predictor, nothing, PLATFORM, [], {}, ())
     assert result is not None
     assert (result[1].evidence, result[1].reason) == (last, f"{ANOTHER}; so")

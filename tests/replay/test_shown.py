@@ -48,7 +48,7 @@ def shown(
     """Show a refutation with this witness, whatever the solver would say."""
     witness = Witness({**given(kernel).values, **values}, {}, tuple(goals))
     obligation = Obligation("a test", (), goals, shown_by=shown_by)
-    return show(rfc.contract, rfc.predictor, machines, obligation, witness)
+    return show(rfc.contract, rfc.predictor, machines, obligation, witness).replay
 
 
 FALSE = {GOAL: z3.BoolVal(False)}
@@ -133,6 +133,6 @@ def test_a_decided_witness_of_a_write_outside_is_confirmed(
     nearest = smallest([(obligation, result)], everyday, (), rfc.predictor)
     assert nearest is not None
     assert nearest[1].witness is not None
-    record = show(rfc.contract, rfc.predictor, machines, obligation, nearest[1].witness)
+    record, _ = show(rfc.contract, rfc.predictor, machines, obligation, nearest[1].witness)
     assert (record.evidence, record.reason) == (Evidence.CONFIRMED, "")
     assert any(name.startswith("memory ") for name in record.observed)

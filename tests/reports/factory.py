@@ -23,6 +23,7 @@ from harness.record import (
     SamplesRecord,
     ScheduleRecord,
     SecondRecord,
+    SecondStartRecord,
     StepRecord,
     StretchRecord,
     TransitionRecord,
@@ -172,6 +173,17 @@ def witness(**changes: Any) -> WitnessRecord:
         "replay": replay(),
     }
     return WitnessRecord(**(fields | changes))
+
+
+def two_starts(**changes: Any) -> WitnessRecord:
+    """A witness of a claim that compares two starts."""
+    fields: dict[str, Any] = {
+        "inputs": {"RFLAGS at entry": "0x400"},
+        "end": "halted with interrupts off",
+        "path": witness().path[:1],
+        "replay": replay(observed={"end": "halted"}),
+    }
+    return witness(second=SecondStartRecord(**(fields | changes)))
 
 
 def another() -> WitnessRecord:

@@ -25,6 +25,7 @@ from tests.reports.factory import (
     safe_set,
     samples,
     schedule,
+    two_starts,
 )
 
 UNEXPECTED = refuted(expected="PROVED", as_expected=False, finding="", title="", reason="it is not")
@@ -63,6 +64,15 @@ def test_sarif_puts_a_finding_on_its_line_of_assembly() -> None:
     assert place["artifactLocation"]["uri"] == "trampoline/multikernel_rfc/trampoline.S"
     assert place["region"] == {"startLine": 151}
     assert "smallest input: base = 0x7000" in result["message"]["text"]
+
+
+def test_of_two_starts_that_are_compared_both_are_told() -> None:
+    finding = refuted(claim="determined", witness=two_starts(), as_expected=False)
+    (result,) = results(finding)
+    both = "smallest input: base = 0x7000, kernel_phys_addr = 0x3ffff000; the second start: RFLAGS"
+    assert both in result["message"]["text"]
+    told = "the second start, otherwise the same:\nRFLAGS at entry = 0x400"
+    assert told in junit([finding]).decode()
 
 
 def test_sarif_suppresses_what_the_contract_accepts_and_nothing_else() -> None:

@@ -30,6 +30,7 @@ from tests.reports.factory import (
     safe_set,
     samples,
     schedule,
+    two_starts,
     witness,
 )
 
@@ -224,6 +225,24 @@ def test_a_confirmed_outcome_is_not_said_to_differ_from_one_of_several_predicted
     html = render_page([refuted(witness=witness(replay=either))])
     assert 'class="differs"' not in html
     assert "any failure triple fault allowed by the prediction" in Page(html).text
+
+
+def test_two_starts_that_are_compared_stand_side_by_side() -> None:
+    text = Page(render_page([refuted(claim="determined", witness=two_starts())])).text
+    text = text[text.index("Witness: two starts that refute the claim") :]
+    parts = [
+        "The first: input value base 0x7000",
+        "The second, otherwise the same: input value RFLAGS at entry 0x400",
+        "Story of the first start, step by step: 2 steps",
+        "Story of the second start, step by step: 1 steps",
+        "Replay of the first start in QEMU",
+        "Replay of the second start in QEMU",
+    ]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    unseen = two_starts(replay=None)
+    text = Page(render_page([refuted(claim="determined", witness=unseen)])).text
+    assert "Replay of the second start" not in text
 
 
 def test_a_finding_is_told_in_order_from_its_title_to_its_evidence() -> None:

@@ -246,3 +246,30 @@ def test_bytes_that_are_not_packed_are_no_verdict_file(
     assert status == 2
     assert f"{path}: not a verdict file at witness.replay.job.image" in said
     assert "not bytes packed by zlib in base64" in said
+
+
+def test_of_two_starts_both_are_replayed_and_what_differs_is_seen(
+    tmp_path: Path, capsys: Any
+) -> None:
+    """The whole way: solver, record, replay. The upper half of RSP is undefined."""
+    asked = ("--claim", "entries_agree", "--out", tmp_path)
+    assert run(capsys, "prove", "start64_posted", *asked)[0] == 0
+    for command in ("explain", "replay"):
+        said = run(capsys, command, "START64-4", "--out", tmp_path)[1]
+        assert "entry = trampoline_start\n" in said
+        assert "entry = trampoline_start64\n" in said
+        assert "upper half of RSP (undefined) = 0x1\n" in said
+    assert "  rsp = 0x90350\n" in said
+    assert "  the second start: rsp = 0x100090350\n" in said
+    assert said.endswith("as the verdict file says\n")
+    record = read_one(tmp_path / "start64_posted.entries_agree.json")
+    assert record.witness is not None and record.witness.second is not None
+    its = record.witness.second.replay
+    assert its is not None and record.witness.replay.evidence is Evidence.CONFIRMED
+    other = its.model_copy(update={"observed": {**its.observed, "rsp": "0x1"}})
+    second = record.witness.second.model_copy(update={"replay": other})
+    witness = record.witness.model_copy(update={"second": second})
+    out = folder(tmp_path / "other", [record.model_copy(update={"witness": witness})])
+    status, said, _ = run(capsys, "replay", "START64-4", "--out", out)
+    assert status == 1
+    assert "the second start: rsp = 0x100090350  (the verdict file: 0x1)" in said

@@ -150,7 +150,7 @@ def without(key: str) -> bytes:
         (b"\xff\xfe", "not a verdict file (Invalid JSON"),
         (b"[1]", "not a verdict file (Input should be an object"),
         (without("schema_version"), "not a verdict file at schema_version (Field required)"),
-        (changed(schema_version=0), "has verdict schema 0, but schema 4 is needed"),
+        (changed(schema_version=0), "has verdict schema 0, but schema 5 is needed"),
         (without("verdict"), "not a verdict file at verdict (Field required)"),
         (changed(colour="red"), "not a verdict file at colour (Extra inputs"),
         (changed(seconds="soon"), "not a verdict file at seconds (Input should be a valid number"),
