@@ -65,6 +65,8 @@ class Section:
     transitions: tuple[TransitionRecord, ...]
     diagram: Markup | None
     picture: PictureRecord | None
+    sampled: dict[str, str]
+    """For each claim with samples the first one that has the same: these are told of once."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,11 @@ def by_mode(path: Sequence[StepRecord]) -> list[tuple[str, list[StepRecord]]]:
     return [(mode, list(steps)) for mode, steps in groupby(path, key=lambda step: step.mode)]
 
 
+def _anchor(record: ClaimRecord, claim: str) -> str:
+    """Where the page tells of a claim on the record's trampoline."""
+    return re.sub(r"[^\w.-]", "_", f"{record.trampoline}.{claim}")
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -168,7 +175,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "anchor": lambda record: re.sub(r"[^\w.-]", "_", f"{record.trampoline}.{record.claim}"),
+        "anchor": lambda record: _anchor(record, record.claim),
+        "anchor_of": _anchor,
         "by_mode": by_mode,
         "commands": summary.commands,
         "compare": compare,
@@ -208,7 +216,16 @@ def _section(name: str, records: Sequence[ClaimRecord]) -> Section:
         transitions=transitions,
         diagram=state_diagram(transitions) if transitions else None,
         picture=next((one.picture for one in alone if one.picture is not None), None),
+        sampled=_sampled(records),
     )
+
+
+def _sampled(records: Sequence[ClaimRecord]) -> dict[str, str]:
+    having = [one for one in records if one.samples is not None]
+    return {
+        record.claim: next(one.claim for one in having if one.samples == record.samples)
+        for record in having
+    }
 
 
 def _facts(

@@ -20,11 +20,14 @@ TO_CPU = ("INIT", "SIPI")
 """As they stand in an event; what else follows says that it does not reach the CPU."""
 BEGIN = "begin: "
 """Begins an attempt, and names the CPU that it is for."""
+LAST = {"class_": "breaks", "font_weight": "bold"}
+"""The last step: a schedule is as short as can be, so that the claim is broken with this one."""
 
 
 def sequence(events: Sequence[EventRecord]) -> Markup:
     """Each event beside the line of who does it; an arrow for what reaches memory, comes from
-    there, or is sent to a CPU."""
+    there, or is sent to a CPU. A line begins each further attempt; with the last
+    step the claim is broken."""
     targets = [one.what.removeprefix(BEGIN) for one in events if one.what.startswith(BEGIN)]
     who = list(dict.fromkeys((*(one.who for one in events), *targets, MEMORY)))
     who.sort(key=lambda name: (name != "host", name == MEMORY, name))
@@ -36,12 +39,15 @@ def sequence(events: Sequence[EventRecord]) -> Markup:
     for name, x in lane.items():
         drawing.append(text(name, x, 14, text_anchor="middle", font_weight="bold"))
         drawing.append(drawsvg.Line(x, top - 4, x, bottom, class_="axis"))
-    target = ""
+    target, attempts = "", 0
     buffered = {one.who for one in events if one.what.startswith(VISIBLE)}
     for number, one in enumerate(events):
         y, x = top + height * number + LINE, lane[one.who]
         if one.what.startswith(BEGIN):
             target = one.what.removeprefix(BEGIN)
+            attempts += 1
+            if attempts > 1:
+                drawing.append(drawsvg.Line(0, y - LINE, WIDTH, y - LINE, class_="axis"))
         other = _other(one, target, one.who in buffered)
         if other in lane:
             back = one.what.startswith(FROM_MEMORY)
@@ -50,7 +56,10 @@ def sequence(events: Sequence[EventRecord]) -> Markup:
         else:
             drawing.append(drawsvg.Circle(x, y - 4, 3, class_="event"))
         words = f"{number + 1}. {one.what}"
-        drawing.append(told(text(words, x + 8, y - 6), f"{words} {one.where}".rstrip()))
+        if one.what.startswith(BEGIN):
+            words += f" (attempt {attempts})"
+        shown = text(words, x + 8, y - 6, **(LAST if number + 1 == len(events) else {}))
+        drawing.append(told(shown, f"{words} {one.where}".rstrip()))
     return element(drawing, "sequence chart of the schedule")
 
 

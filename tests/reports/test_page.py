@@ -133,7 +133,8 @@ def test_the_page_is_balanced_and_its_links_and_ids_fit(records: list[ClaimRecor
     assert {*(f"#{name}" for name in ids), *files} >= set(page.values("href"))
     refutations = sum(record.verdict == "REFUTED" for record in records)
     of_each = ("in the matrix", "in the table", "to its file")
-    wanted = len(of_each) * len(records) + refutations + len(["#trust"])
+    same_samples = Page(html).text.count("The same as those of")
+    wanted = len(of_each) * len(records) + refutations + len(["#trust"]) + same_samples
     assert len(page.values("href")) == wanted
 
 
@@ -225,6 +226,19 @@ def test_a_confirmed_outcome_is_not_said_to_differ_from_one_of_several_predicted
     html = render_page([refuted(witness=witness(replay=either))])
     assert 'class="differs"' not in html
     assert "any failure triple fault allowed by the prediction" in Page(html).text
+
+
+def test_samples_that_claims_share_are_told_of_once() -> None:
+    others = samples(agreed=3)
+    records = [
+        *(proved(claim=claim) for claim in ("paths", "no_fault", "hand_off")),
+        proved(claim="code", samples=others),
+        proved("third", claim="paths"),
+    ]
+    text = Page(render_page(records)).text
+    assert text.count("kernel address inputs") == 3  # two of multikernel's, one of the other's
+    again = f"The same as those of paths : {samples().agreed} of {samples().count} inputs"
+    assert text.count(again) == 2
 
 
 def test_two_starts_that_are_compared_stand_side_by_side() -> None:
