@@ -157,14 +157,15 @@ def summary_line(records: Iterable[ClaimRecord]) -> str:
 
 
 def headline(records: Iterable[ClaimRecord]) -> str:
-    """One sentence: what is proved, of what, for which inputs."""
-    parts = [
-        f"{_proved(group)} of {len(group)} claims on {name}"
-        for name, group in by_trampoline(records)
-    ]
+    """What is proved, of what, for which inputs; and whether all is as the contracts expect."""
+    known = list(records)
+    count = len({record.trampoline for record in known})
+    said = f"{_proved(known)} of {len(known)} claims on {count} trampoline{'s' * (count > 1)}"
+    amiss = sum(not one.as_expected or is_contradicted(one) for one in known)
+    rest = f"{amiss} not as the contracts expect." if amiss else "All as the contracts expect."
     return (
         "Proved of the assembled machine code, for every load address and all inputs that the "
-        f"assumptions below allow: {', '.join(parts) or 'nothing'}."
+        f"assumptions below allow: {f'{said}. {rest}' if known else 'nothing.'}"
     )
 
 

@@ -324,7 +324,7 @@ def test_without_a_replay_nothing_is_said_to_differ() -> None:
 
 def test_the_first_sentence_says_what_is_proved() -> None:
     text = Page(render_page([proved(), proved(claim="paths"), refuted()])).text
-    assert "2 of 2 claims on multikernel, 0 of 1 claims on multikernel_rfc." in text
+    assert "2 of 3 claims on 2 trampolines. All as the contracts expect." in text
 
 
 def test_facts_of_a_trampoline_are_said_once_or_with_their_claims() -> None:

@@ -149,7 +149,11 @@ def test_the_summary_line_counts_and_names_what_is_amiss() -> None:
     )
     contradicted = proved(samples=samples(contradictions=(replay(),)))
     assert summary_line([contradicted]) == "multikernel: 0 of 1 PROVED, hand_off CONTRADICTED"
-    assert "0 of 1 claims" in headline([contradicted])
+    assert headline([contradicted]).endswith(
+        "0 of 1 claims on 1 trampoline. 1 not as the contracts expect."
+    )
+    assert headline([surprise]).endswith("1 not as the contracts expect.")
+    assert headline(ALL).endswith(" claims on 2 trampolines. All as the contracts expect.")
     assert summary_line([]) == "no verdicts"
     assert headline([]).endswith("nothing.")
     assert printed(ALL, 100).splitlines()[-2] == summary_line(ALL)
