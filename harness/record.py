@@ -78,18 +78,9 @@ class ReplayRecord(_Record):
     job: JobRecord | None = None
 
 
-class AnotherRecord(_Record):
-    """A second input that refutes the claim, replayed in place of the smallest one. `why`: why QEMU
-    cannot show that one."""
-
-    why: str
-    inputs: dict[str, str]
-    violated: tuple[str, ...]
-
-
 class SecondStartRecord(_Record):
     """The second of two starts that a claim compares: those of its inputs that the first one has
-    otherwise, the way it takes, and its replay, if the first one's went as predicted."""
+    otherwise, the way it takes, and its replay, where the first one's was CONFIRMED."""
 
     inputs: dict[str, str]
     end: str  # how the path ends
@@ -97,10 +88,20 @@ class SecondStartRecord(_Record):
     replay: ReplayRecord | None = None
 
 
+class AnotherRecord(_Record):
+    """A second input that refutes the claim, replayed in place of the smallest one. `why`: why QEMU
+    cannot show that. `second`: as for a witness."""
+
+    why: str
+    inputs: dict[str, str]
+    violated: tuple[str, ...]
+    second: SecondStartRecord | None = None
+
+
 class WitnessRecord(_Record):
     """The smallest input that refutes the claim, the way it takes, and its replay; or that of
-    `another` one. Where the claim compares two starts, this is the first, and `second` the other:
-    the replay is CONFIRMED if both are."""
+    `another` one. Where the claim compares two starts this is the first, and `second` the other,
+    which was not replayed where `another` was."""
 
     inputs: dict[str, str]
     violated: tuple[str, ...]
@@ -109,6 +110,25 @@ class WitnessRecord(_Record):
     replay: ReplayRecord
     another: AnotherRecord | None = None
     second: SecondStartRecord | None = None
+
+    @property
+    def second_replayed(self) -> SecondStartRecord | None:
+        """The second of two starts that were replayed."""
+        second = self.second if self.another is None else self.another.second
+        return second if second is not None and second.replay is not None else None
+
+    @property
+    def of_both(self) -> ReplayRecord:
+        """The replay that decides what the evidence is: the second start's if that is amiss."""
+        second = self.second_replayed
+        return self.replay if second is None else deciding(self.replay, second.replay)
+
+
+def deciding(first: ReplayRecord, second: ReplayRecord | None) -> ReplayRecord:
+    """Of the replays of two starts that are compared the one that decides what both come to."""
+    if second is None or second.evidence is Evidence.CONFIRMED:
+        return first
+    return second.model_copy(update={"reason": f"the second start: {second.reason}"})
 
 
 class EventRecord(_Record):
@@ -285,7 +305,7 @@ class ClaimRecord(_Record):
     def replay(self) -> ReplayRecord | None:
         """Of a refuted claim, the replay of what refutes it; the one with least to show for it."""
         if self.witness is not None:
-            return self.witness.replay
+            return self.witness.of_both
         order = list(Evidence)
         replays = [one.replay for one in self.schedules] + [one.replay for one in self.goals]
         return max(replays, key=lambda one: order.index(one.evidence), default=None)

@@ -23,13 +23,14 @@ from harness.record import (
     SecondRecord,
     SecondStartRecord,
     WitnessRecord,
+    deciding,
 )
-from harness.replay.another import show_another
+from harness.replay.another import Another, show_another
 from harness.replay.coverage import not_reached, one_way
 from harness.replay.cpu import QEMU_CPU
-from harness.replay.evidence import Machines, sample, show, usual_phys_bits
+from harness.replay.evidence import Machines, Shown, sample, show, usual_phys_bits
 from harness.replay.expect import PAYLOAD
-from harness.replay.names import first_start, named, second_start
+from harness.replay.names import first_start, in_words, second_start
 from harness.replay.picture import picture
 from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Predictor
@@ -227,28 +228,34 @@ class Court:
         self.progress(f"{claim}: replaying the witness in QEMU")
         predictor = self._from_any_registers if obligation.any_registers else self.predictor
         contract = self.subject.contract
-        replay, second = show(contract, predictor, self._machines, obligation, witness)
+        shown = show(contract, predictor, self._machines, obligation, witness)
         another = None
-        if replay.evidence is Evidence.NOT_REPLAYABLE:
+        if shown.evidence is Evidence.NOT_REPLAYABLE:
             self.progress(f"{claim}: another input that QEMU can show?")
             alike = [o for o in refuted if o.any_registers is obligation.any_registers]
-            found = show_another(
+            another = show_another(
                 predictor, self._machines, self._steady, alike, self.defaults, self._preferred
             )
-            if found is not None:
-                inputs = self._inputs(found[0])
-                another = AnotherRecord(
-                    why=replay.reason, inputs=inputs, violated=found[0].violated
-                )
-                replay = found[1]
         return WitnessRecord(
             inputs=self._inputs(witness),
             violated=witness.violated,
             end=_end(predictor, witness),
             path=story(contract, predictor, witness, obligation),
-            replay=replay,
-            another=another,
-            second=self._second_start(predictor, witness, obligation, second),
+            replay=shown.replay if another is None else another.shown.replay,
+            another=self._another(predictor, shown, another) if another is not None else None,
+            second=self._second_start(
+                predictor, witness, obligation, shown.second if another is None else None
+            ),
+        )
+
+    def _another(self, predictor: Predictor, shown: Shown, another: Another) -> AnotherRecord:
+        """Another input, replayed in the place of the one of which `shown` was all to be seen."""
+        obligation, witness, its = another
+        return AnotherRecord(
+            why=deciding(*shown).reason,
+            inputs=self._inputs(witness),
+            violated=witness.violated,
+            second=self._second_start(predictor, witness, obligation, its.second),
         )
 
     def _second_start(
@@ -258,7 +265,7 @@ class Court:
         obligation: Obligation,
         replay: ReplayRecord | None,
     ) -> SecondStartRecord | None:
-        """The second start, if the claim compares two; its replay may be another input's."""
+        """The second start, if the claim compares two."""
         if (other := second_start(witness)) is None:
             return None
         first = {**dict.fromkeys(other.values, 0), **self.defaults, **witness.values}
@@ -293,10 +300,10 @@ class Court:
     def _named(self, values: Mapping[str, int]) -> dict[str, str]:
         """Values by names that people use; an entry by its name."""
         entries = self.subject.run.entries
-        shown = {name: f"{value:#x}" for name, value in values.items()}
+        shown = {in_words(name): f"{value:#x}" for name, value in values.items()}
         if ENTRY in values and values[ENTRY] < len(entries):
             shown[ENTRY] = entries[values[ENTRY]]
-        return named(shown)
+        return shown
 
     def record(
         self,

@@ -85,10 +85,15 @@ def _tell_witness(witness: WitnessRecord, console: Console) -> None:
             console.print(f"  {condition}")
         for name, value in witness.another.inputs.items():
             console.print(f"    {name} = {value}")
-    which = "" if second is None else ", the first start"
-    _tell_replay(witness.replay, which if witness.another is None else ", this input", console)
-    if second is not None and second.replay is not None:
-        _tell_replay(second.replay, ", the second start", console)
+        if witness.another.second is not None:
+            console.print("  and of the second start, otherwise the same:")
+            for name, value in witness.another.second.inputs.items():
+                console.print(f"    {name} = {value}")
+    replayed = witness.second_replayed
+    which = ", this input" if witness.another is not None else ""
+    _tell_replay(witness.replay, which if replayed is None else ", the first start", console)
+    if replayed is not None and replayed.replay is not None:
+        _tell_replay(replayed.replay, ", the second start", console)
 
 
 def _tell_path(path: Sequence[StepRecord], console: Console) -> None:

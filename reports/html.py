@@ -66,7 +66,8 @@ class Section:
     diagram: Markup | None
     picture: PictureRecord | None
     sampled: dict[str, str]
-    """For each claim with samples the first one that has the same: these are told of once."""
+    """For each claim with samples that all went well the first one that has the same: these are
+    told of once."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,11 @@ def _section(name: str, records: Sequence[ClaimRecord]) -> Section:
 
 
 def _sampled(records: Sequence[ClaimRecord]) -> dict[str, str]:
-    having = [one for one in records if one.samples is not None]
+    having = [
+        one
+        for one in records
+        if (made := one.samples) is not None and not made.reason and not made.contradictions
+    ]
     return {
         record.claim: next(one.claim for one in having if one.samples == record.samples)
         for record in having

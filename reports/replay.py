@@ -58,8 +58,8 @@ def replay(record: ClaimRecord, accel: str) -> Again:
     held = replayable(record)
     inputs = _inputs(record, held)
     again = _again(record, held, inputs, accel)
-    second = record.witness.second if record.witness is not None else None
-    if second is None or second.replay is None:
+    second = record.witness.second_replayed if record.witness is not None else None
+    if second is None or second.replay is None or second.replay.job is None:
         return again
     its = {f"{SECOND}{name}": value for name, value in second.inputs.items()}
     other = _again(record, second.replay, inputs | its, accel)
@@ -147,6 +147,8 @@ def debug(
         except (VmDead, DebuggerError) as error:
             raise UserError(f"{name_of(record)}: QEMU fails ({error}); try once more.") from None
         console.print(_place(record, held, given))
+        if record.witness is not None and record.witness.second_replayed is not None:
+            console.print("of the two starts that the claim compares this is the first")
         symbols: list[str] = []
         if contract is not None and _is_of(contract, given):
             symbols = _symbols(contract, rip - given.offset, Path(folder))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import drawsvg
@@ -20,8 +21,8 @@ TO_CPU = ("INIT", "SIPI")
 """As they stand in an event; what else follows says that it does not reach the CPU."""
 BEGIN = "begin: "
 """Begins an attempt, and names the CPU that it is for."""
-LAST = {"class_": "breaks", "font_weight": "bold"}
-"""The last step: a schedule is as short as can be, so that the claim is broken with this one."""
+LAST = {"font_weight": "bold"}
+"""The last step, after which the claim is broken, whatever comes then."""
 
 
 def sequence(events: Sequence[EventRecord]) -> Markup:
@@ -39,14 +40,14 @@ def sequence(events: Sequence[EventRecord]) -> Markup:
     for name, x in lane.items():
         drawing.append(text(name, x, 14, text_anchor="middle", font_weight="bold"))
         drawing.append(drawsvg.Line(x, top - 4, x, bottom, class_="axis"))
-    target, attempts = "", 0
+    target, attempts = "", Counter[str]()
     buffered = {one.who for one in events if one.what.startswith(VISIBLE)}
     for number, one in enumerate(events):
         y, x = top + height * number + LINE, lane[one.who]
         if one.what.startswith(BEGIN):
             target = one.what.removeprefix(BEGIN)
-            attempts += 1
-            if attempts > 1:
+            attempts[target] += 1
+            if attempts.total() > 1:
                 drawing.append(drawsvg.Line(0, y - LINE, WIDTH, y - LINE, class_="axis"))
         other = _other(one, target, one.who in buffered)
         if other in lane:
@@ -57,7 +58,7 @@ def sequence(events: Sequence[EventRecord]) -> Markup:
             drawing.append(drawsvg.Circle(x, y - 4, 3, class_="event"))
         words = f"{number + 1}. {one.what}"
         if one.what.startswith(BEGIN):
-            words += f" (attempt {attempts})"
+            words += f" (attempt {attempts[target]})"
         shown = text(words, x + 8, y - 6, **(LAST if number + 1 == len(events) else {}))
         drawing.append(told(shown, f"{words} {one.where}".rstrip()))
     return element(drawing, "sequence chart of the schedule")

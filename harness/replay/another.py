@@ -14,9 +14,9 @@ from typing import NamedTuple
 import z3
 
 from harness.qemu.machine import Machine
-from harness.record import Evidence, ReplayRecord
+from harness.record import Evidence
 from harness.replay.cpu import end_not_raised
-from harness.replay.evidence import Machines, show
+from harness.replay.evidence import Machines, Shown, show
 from harness.replay.platform import as_on_qemu, conditions
 from harness.replay.predict import Input, Predictor, end_left_open
 from harness.replay.writes import Values
@@ -66,6 +66,14 @@ def other_witnesses(
             left = [end for end in left if end is not taken]
 
 
+class Another(NamedTuple):
+    """Another input, what it refutes, and what QEMU shows of it."""
+
+    obligation: Obligation
+    witness: Witness
+    shown: Shown
+
+
 def show_another(
     predictor: Predictor,
     machines: Machines,
@@ -73,15 +81,16 @@ def show_another(
     obligations: Sequence[Obligation],
     defaults: Mapping[str, int],
     preferred: Conditions,
-) -> tuple[Witness, ReplayRecord] | None:
+) -> Another | None:
     """The first of these witnesses of which QEMU shows anything, as predicted or not; None if there
     is none."""
     found = other_witnesses(predictor, machine, obligations, defaults, preferred)
     for obligation, witness in found:
-        record, _ = show(predictor.contract, predictor, machines, obligation, witness)
-        if record.evidence is not Evidence.NOT_REPLAYABLE:
-            reason = "; ".join(part for part in (ANOTHER, record.reason) if part)
-            return witness, record.model_copy(update={"reason": reason})
+        shown = show(predictor.contract, predictor, machines, obligation, witness)
+        if shown.evidence is not Evidence.NOT_REPLAYABLE:
+            reason = "; ".join(part for part in (ANOTHER, shown.replay.reason) if part)
+            replay = shown.replay.model_copy(update={"reason": reason})
+            return Another(obligation, witness, Shown(replay, shown.second))
     return None
 
 

@@ -15,7 +15,7 @@ import z3
 
 from harness.qemu.machine import Machine
 from harness.qemu.vm import QemuMissing
-from harness.record import Evidence, ReplayRecord, SamplesRecord
+from harness.record import Evidence, ReplayRecord, SamplesRecord, deciding
 from harness.replay.cpu import lacking
 from harness.replay.names import second_start
 from harness.replay.platform import as_on_qemu
@@ -36,7 +36,7 @@ ROUNDS_MAX = 20  # of that share of more samples, where many cannot be replayed
 MISSING = "qemu-system-x86_64 not found"
 NO_REGISTERS = frozenset({END, IMAGE, OUTSIDE, NOTHING})
 """What else than registers may show a violation. Of two starts that are compared it shows in one of
-them; that a register is not the same shows in both."""
+them; that a register is not the same shows in both, if nothing else is violated."""
 NOT_VIOLATED = "nothing is violated on a CPU and with memory as QEMU has them"
 
 
@@ -80,11 +80,16 @@ class Machines:
 
 
 class Shown(NamedTuple):
-    """The replay of a refutation, CONFIRMED if nothing is amiss with `second` either: that of the
-    second of two starts that are compared."""
+    """The replay of a refutation; of two starts that are compared both, the second one where the
+    first is CONFIRMED."""
 
     replay: ReplayRecord
     second: ReplayRecord | None = None
+
+    @property
+    def evidence(self) -> Evidence:
+        """What both come to."""
+        return deciding(self.replay, self.second).evidence
 
 
 def show(
@@ -120,9 +125,6 @@ def show(
         return Shown(record)
     by_registers = all(NO_REGISTERS.isdisjoint(names) for names in shown_by)
     after = replay(contract, predictor, machine, second, (), shown_by if by_registers else None)
-    if after.evidence is not Evidence.CONFIRMED:
-        reason = f"the second start: {after.reason}"
-        record = record.model_copy(update={"evidence": after.evidence, "reason": reason})
     return Shown(record, after)
 
 

@@ -4,41 +4,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from harness.solve.obligation import Witness
 from harness.x86.terms import OTHER
 
 _ENDING = f"_{OTHER}"
 _IN_WORDS = (
-    (re.compile(r"(\w+?)_upper_half_\d+"), "upper half of {0} (undefined)"),
-    (re.compile(r"(\w+)_undefined_\d+"), "{0} (undefined)"),
+    (re.compile(r"(\w+?)_upper_half_\d+"), "{name} (upper half of {0}, undefined)"),
+    (re.compile(r"(\w+)_undefined_\d+"), "{name} ({0}, undefined)"),
     (re.compile(r"(\w+)_at_entry"), "{0} at entry"),
     (re.compile(r"(\w+)_at_hand_over"), "{0} at hand-over"),
     (re.compile(r"cpu_has_(\w+)"), "the CPU has {0}"),
-    (re.compile(r"cpuid_max_(basic|extended)"), "highest {0} CPUID leaf"),
-    (re.compile(r"cpuid_([0-9a-f]+)_(e[abcd]x)_\d+"), "CPUID {0}: {1}"),
+    (re.compile(r"cpuid_max_(basic|extended)"), "{name} (highest CPUID leaf)"),
+    (re.compile(r"cpuid_([0-9a-f]+)_(e[abcd]x)_\d+"), "{name} (of CPUID {0}: {1})"),
 )
-_LOWER = {"basic", "extended"}
 
 
 def in_words(name: str) -> str:
-    """What an input is, where the symbol's name does not say it: `rsi_upper_half_68` is the upper
-    half of RSI. Other names stay."""
+    """What an input is, where the symbol's name does not say it: `rsi_upper_half_1` is the upper
+    half of RSI. Other names stay, and no two become the same."""
     for shape, words in _IN_WORDS:
         if match := shape.fullmatch(name):
-            said = (part if part in _LOWER else part.upper() for part in match.groups())
-            return words.format(*(part.replace("_", " ") for part in said))
+            said = (part.upper().replace("_", " ") for part in match.groups())
+            return words.format(*said, name=name)
     return name
-
-
-def named(values: Mapping[str, str]) -> dict[str, str]:
-    """Values by names that people use; a name that two would have stays with each symbol's own."""
-    words = [in_words(name) for name in values]
-    return {
-        said if words.count(said) == 1 else f"{said}, {name}": value
-        for said, (name, value) in zip(words, values.items(), strict=True)
-    }
 
 
 def first_start(witness: Witness) -> dict[str, int]:

@@ -8,6 +8,7 @@ with the others; the two conditions exclude each other and leave nothing out.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import z3
@@ -73,7 +74,7 @@ class Environment:
     ends: list[PathEnd] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     counts: dict[int, tuple[z3.BoolRef, int]] = field(default_factory=dict)
-    fresh: int = 0
+    fresh: Counter[str] = field(default_factory=Counter)
 
     def decode(self, offset: int, bits: int) -> Instruction:
         """The instruction at an image offset, as `bits`-bit code."""
@@ -82,9 +83,10 @@ class Environment:
         return lift(data, offset, bits, tuple(near))
 
     def unknown(self, why: str, bits: int) -> z3.BitVecRef:
-        """A new symbol for a value that the manual leaves open."""
-        self.fresh += 1
-        return z3.BitVec(f"{why}_{self.fresh}", bits)
+        """A new symbol for a value that the manual leaves open, numbered among those of its kind:
+        one more or less of another kind changes no name."""
+        self.fresh[why] += 1
+        return z3.BitVec(f"{why}_{self.fresh[why]}", bits)
 
     def unknown_flag(self, why: str) -> z3.BitVecRef:
         """The same for a flag, which is one byte that is 0 or 1."""

@@ -80,10 +80,11 @@ Term = TypeVar("Term", bound=z3.ExprRef)
 
 
 def simplify(term: Term) -> Term:
-    """z3's rewriter, skipped for constants and plain symbols. Of the same term it always makes the
+    """z3's rewriter, skipped for numbers and symbols of them. Of the same term it always makes the
     same one: z3 by itself does not, as it looks at who else holds a part, and at the age of parts.
     """
-    return cast(Term, _simplified(term)) if term.num_args() else term
+    plain = isinstance(term, z3.BitVecRef) and not term.num_args()
+    return term if plain else cast(Term, _simplified(term))
 
 
 @partial(remembered, last=1 << 17)

@@ -61,7 +61,7 @@ def all_proved(path: Path) -> bool:
 
 
 class Trial:
-    """Knows the trampoline as it is, and what is proved of that."""
+    """Knows the trampoline as it is, and what is proved of that and of its mutants."""
 
     def __init__(self, path: Path) -> None:
         """`path`: of the contract. Raises UserError."""
@@ -89,7 +89,7 @@ class Trial:
     def original(self) -> Turned:
         """The first claim that is not PROVED of the trampoline as it is, if there is one."""
         for base, run in ((self._base, self._at_one_base), (None, self.run)):
-            found = self._turned(self.contract, self.image, run, base, keep=True)
+            found = self._turned(self.contract, self.image, run, base)
             if found != NONE:
                 return found
         return turned_at_once(Subject(self.contract, self.image, self.run))
@@ -158,7 +158,6 @@ class Trial:
         run: Run,
         base: int | None,
         without: str = "",
-        keep: bool = False,
     ) -> Turned:
         predictor = Predictor(contract, image, run)
 
@@ -169,7 +168,7 @@ class Trial:
             if key in self._proved:
                 return Result(obligation.name, Verdict.PROVED, 0.0, 0)
             result = decide(obligation, predictor)
-            if keep and result.verdict is Verdict.PROVED:
+            if result.verdict is Verdict.PROVED:
                 self._proved[key] = obligation
             return result
 

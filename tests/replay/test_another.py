@@ -15,7 +15,7 @@ from harness.record import Evidence
 from harness.replay import another
 from harness.replay.another import ANOTHER, other_witnesses, show_another
 from harness.replay.cpu import QEMU_CPU
-from harness.replay.evidence import NOT_VIOLATED, Machines, show
+from harness.replay.evidence import NOT_VIOLATED, Machines, Shown, show
 from harness.replay.platform import as_on_qemu, conditions
 from harness.replay.replay import not_replayed
 from harness.solve.evaluate import evaluate
@@ -112,8 +112,9 @@ def test_what_qemu_shows_of_another_input_is_told(rfc: Subject, machines: Machin
     obligation = Obligation("a test", rfc.run.hypotheses, {GOAL: goal})
     result = show_another(rfc.predictor, machines, PLATFORM, [obligation], DEFAULTS, ())
     assert result is not None
-    witness, record = result
-    assert witness.values["kernel_phys_addr"] == FAR
+    record = result.shown.replay
+    assert result.obligation.name == obligation.name
+    assert result.witness.values["kernel_phys_addr"] == FAR
     assert (record.evidence, record.reason) == (Evidence.CONFIRMED, ANOTHER)
 
 
@@ -127,7 +128,8 @@ def test_a_contradiction_is_not_passed_over(
     three = [(Obligation("a test", (), {GOAL: z3.BoolVal(False)}), witness)] * 3
     nothing: Any = None
     monkeypatch.setattr(another, "other_witnesses", lambda *some: iter(three))
-    monkeypatch.setattr(another, "show", lambda *some: (not_replayed(next(answers), "so"), None))
+    monkeypatch.setattr(another, "show", lambda *some: Shown(not_replayed(next(answers), "so")))
     result = show_another(rfc.predictor, nothing, PLATFORM, [], {}, ())
     assert result is not None
-    assert (result[1].evidence, result[1].reason) == (last, f"{ANOTHER}; so")
+    record = result.shown.replay
+    assert (record.evidence, record.reason) == (last, f"{ANOTHER}; so")

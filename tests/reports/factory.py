@@ -191,8 +191,9 @@ def another() -> WitnessRecord:
     return witness(replay=replay(reason="by another input"), another=instead())
 
 
-def instead() -> AnotherRecord:
+def instead(second: SecondStartRecord | None = None) -> AnotherRecord:
     return AnotherRecord(
+        second=second,
         why="what follows depends on page tables that the host has made",
         inputs={"base": "0x200000", "cr3_at_hand_over": "0xd0100080"},
         violated=("no input ends with: #PF",),

@@ -111,16 +111,20 @@ def test_a_schedule_s_arrows_go_to_memory_from_there_and_to_the_cpu() -> None:
     assert "2. store kernel kick.c:1" in Page(drawing).text
 
 
-def test_attempts_are_counted_and_the_step_that_breaks_the_claim_is_marked() -> None:
+def test_attempts_are_counted_and_the_last_step_is_marked() -> None:
     steps = ("begin: CPU 1", "INIT", "begin: CPU 2", "INIT")
     drawing = sequence([EventRecord(who="host", what=what, where="") for what in steps])
     said = Page(drawing).text
-    assert "1. begin: CPU 1 (attempt 1)" in said and "3. begin: CPU 2 (attempt 2)" in said
-    (last,) = re.findall(r'<text[^>]*class="breaks"[^>]*>(?:<title>[^<]*</title>)?([^<]*)', drawing)
-    assert last.endswith("4. INIT")
+    assert "1. begin: CPU 1 (attempt 1)" in said and "3. begin: CPU 2 (attempt 1)" in said
+    again = sequence([EventRecord(who="host", what="begin: CPU 1", where="")] * 2)
+    assert "2. begin: CPU 1 (attempt 2)" in Page(again).text
+    bold = re.findall(
+        r'<text[^>]*font-weight="bold"[^>]*>(?:<title>[^<]*</title>)?([^<]*)', drawing
+    )
+    assert bold == ["host", "CPU 1", "CPU 2", "memory", "4. INIT"]
     one = sequence([EventRecord(who="host", what=what, where="") for what in steps[:2]])
-    lanes = 3 + 3  # host, both CPUs or one, memory: and the line before the second attempt
-    assert drawing.count('class="axis"') + one.count('class="axis"') == lanes + 2
+    lanes = 4 + 3  # host, both CPUs or one, memory: and the line before the second attempt
+    assert drawing.count('class="axis"') + one.count('class="axis"') == lanes + 1
 
 
 def test_stores_that_wait_and_inits_that_come_late_have_no_arrow() -> None:

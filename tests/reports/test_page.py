@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from harness.record import ClaimRecord, Evidence, file_name
+from harness.record import ClaimRecord, Evidence, SecondStartRecord, file_name
 from reports.hints import HINTS
 from reports.html import compare, render_page, write_page
 from reports.summary import CLAIM_ORDER
 from tests.reports.factory import (
     AGREES,
+    NO_QEMU,
     NOW,
     another,
     broken,
@@ -257,6 +258,28 @@ def test_two_starts_that_are_compared_stand_side_by_side() -> None:
     unseen = two_starts(replay=None)
     text = Page(render_page([refuted(claim="determined", witness=unseen)])).text
     assert "Replay of the second start" not in text
+    its = {"RFLAGS at entry": "0x200"}
+    other = SecondStartRecord(inputs=its, end="", path=(), replay=replay())
+    instead_of_it = unseen.model_copy(update={"another": instead(second=other)})
+    text = Page(render_page([refuted(claim="determined", witness=instead_of_it)])).text
+    assert "The second start, otherwise the same: RFLAGS at entry = 0x200" in text
+    assert "Replay of the second start in QEMU" in text
+
+
+def test_what_is_amiss_with_the_second_start_is_the_evidence_and_not_said_of_the_first() -> None:
+    either = replay(predicted={"end": "any failure"}, observed={"end": "triple fault"})
+    odd = replay(Evidence.CONTRADICTED, reason="rip", predicted={"rip": "1"}, observed={"rip": "2"})
+    finding = refuted(witness=two_starts(replay=odd).model_copy(update={"replay": either}))
+    assert finding.evidence == "CONTRADICTED (the second start: rip)"
+    html = render_page([finding])
+    assert html.count('<tr class="differs">') == 1
+    assert "any failure triple fault allowed by the prediction" in Page(html).text
+
+
+def test_why_samples_were_not_replayed_is_said_of_each_claim() -> None:
+    none = samples(count=0, agreed=0, spread={}, reason=NO_QEMU)
+    records = [proved(claim=claim, samples=none) for claim in ("paths", "no_fault")]
+    assert Page(render_page(records)).text.count(f"Not replayed: {NO_QEMU}") == 2
 
 
 def test_a_finding_is_told_in_order_from_its_title_to_its_evidence() -> None:

@@ -258,7 +258,7 @@ def test_of_two_starts_both_are_replayed_and_what_differs_is_seen(
         said = run(capsys, command, "START64-4", "--out", tmp_path)[1]
         assert "entry = trampoline_start\n" in said
         assert "entry = trampoline_start64\n" in said
-        assert "upper half of RSP (undefined) = 0x1\n" in said
+        assert "(upper half of RSP, undefined) = 0x1\n" in said
     assert "  rsp = 0x90350\n" in said
     assert "  the second start: rsp = 0x100090350\n" in said
     assert said.endswith("as the verdict file says\n")

@@ -21,4 +21,8 @@ def test_a_term_is_simplified_to_the_same_one_each_time(monkeypatch: pytest.Monk
 
 def test_constants_and_symbols_are_what_they_were() -> None:
     for term in (terms.const(5), z3.BitVec("x", 64), z3.Bool("b"), z3.BoolVal(True)):
-        assert terms.simplify(term) is term
+        assert terms.simplify(term).eq(term)
+
+
+def test_conjunctions_of_nothing_are_simplified() -> None:
+    assert z3.is_true(terms.simplify(z3.And())) and z3.is_false(terms.simplify(z3.Or()))
