@@ -10,14 +10,18 @@ import z3
 
 from harness.record import OutsideRecord, RangeRecord, SafeSetRecord
 from harness.solve.obligation import Obligation
+from harness.solve.region import either
 from harness.solve.safe_set import SafeSet, safe_set
 from harness.x86.run import Run
+from harness.x86.solver import ask
 from harness.x86.terms import ENTRY, OTHER, VECTOR, simplify, variables
 from harness.x86.translate import UPPER_HALF
 from proofs.quantities import coordinates, landmarks
 from proofs.subject import SIZE, Subject
 
 ADDRESS_MAX = (1 << 64) - 1
+NONE_HANDED_OVER = " None of these inputs is handed over."
+RLIMIT = 20_000_000  # z3 resource units for the question behind that; where it is too hard, silence
 MOST_LEAVES = 16  # of the search; a set with more parts would help nobody
 
 
@@ -44,7 +48,8 @@ def describe(
     )
     return SafeSetRecord(
         exact=found.exact,
-        sentence=found.sentence(_among(subject, obligations)),
+        sentence=found.sentence(_among(subject, obligations))
+        + (NONE_HANDED_OVER if _for_want_of_a_hand_off(subject, obligations, found) else ""),
         inside=tuple(box.words() for box in found.inside),
         outside=tuple(
             OutsideRecord(
@@ -61,6 +66,21 @@ def describe(
         ranges=_ranges(found),
         seconds=time.perf_counter() - started,
     )
+
+
+def _for_want_of_a_hand_off(
+    subject: Subject, obligations: Sequence[Obligation], found: SafeSet
+) -> bool:
+    """It is proved that no input in the set is handed over."""
+    if not found.inside:
+        return False
+    judged = subject
+    if any(obligation.any_registers for obligation in obligations):
+        judged = subject.from_any_registers
+    handed_over = z3.Or(*(end.condition for end in judged.hand_offs))
+    inside = either(found.inside)
+    asked = ask((*judged.run.hypotheses, inside, handed_over), RLIMIT)
+    return bool(asked.status == z3.unsat)
 
 
 def _ranges(found: SafeSet) -> tuple[RangeRecord, ...]:

@@ -14,6 +14,7 @@ from harness.x86.execute import execute
 from harness.x86.terms import VECTOR, index_symbol
 from proofs.safe import describe
 from proofs.subject import SIZE, Subject
+from proofs.test_frame import test_stack as stack_claim
 from proofs.test_identity_map import test_boot_params_identity_map as boot_params_claim
 from proofs.test_no_fault import test_no_fault as no_fault_claim
 from proofs.written import written
@@ -53,6 +54,13 @@ def test_a_claim_that_no_path_faults_speaks_of_all_that_decides_the_path(rfc: Su
     assert found.sentence == (
         "It holds exactly for: the CPU has long mode, upper half of RSI in 64-bit mode = 0x0, "
         "kernel_phys_addr below 0x8000_0000_0000 (128 TiB)."
+    )
+
+
+def test_a_claim_that_holds_because_nothing_is_handed_over_is_said_to(rfc: Subject) -> None:
+    found = describe(rfc, claim(rfc, stack_claim), DEFAULTS)
+    assert found.sentence == (
+        "It holds exactly for: the CPU has no long mode. None of these inputs is handed over."
     )
 
 
