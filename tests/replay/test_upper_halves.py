@@ -142,11 +142,12 @@ STORE = "".join(
 
 
 def lost_last(subject: Subject) -> dict[str, str]:
-    """The symbols that the run made last, by register."""
+    """The symbols that the run made last, by register: those of 32 bits first."""
     (end,) = subject.run.ends_of(EndKind.PARKED)
     names = {name for term in end.state.registers.values() for name in variables(term)}
     found = [match for name in names if (match := LOST.fullmatch(name))]
-    return {match["register"]: match[0] for match in sorted(found, key=lambda m: int(m["number"]))}
+    found.sort(key=lambda m: (GENERAL_REGISTERS.index(m["register"]), int(m["number"])))
+    return {match["register"]: match[0] for match in found}
 
 
 @pytest.mark.parametrize("chosen", [0, 1, 0x1234_5678])
