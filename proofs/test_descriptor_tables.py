@@ -9,6 +9,7 @@ from harness.solve.obligation import Obligation
 from harness.x86.promise import lies_in
 from harness.x86.run import PathEnd, TableLoad
 from models.descriptors import Segment
+from models.modes import Mode
 from proofs.prove import Prove
 from proofs.subject import Subject
 
@@ -20,8 +21,9 @@ REAL_MODE_VECTOR = 4
 def test_descriptor_tables(subject: Subject, prove: Prove) -> None:
     """Each LGDT loads one of the contract's GDTs, with all bytes of its base and with the offset of
     its last byte as limit; each LIDT loads a table without an entry; each of them reads only bytes
-    of one of the contract's pointers, if it names any; and no selector that was loaded on the way
-    lies outside the GDT in force at the jump."""
+    of one of the contract's pointers, if it names any; no selector that was loaded on the way lies
+    outside the GDT in force at the jump; and a CPU that began in real mode, where INIT has left an
+    IDT of 64 KiB at address 0, jumps with one without an entry."""
     prove(
         "descriptor_tables",
         *(_tables(subject, end) for end in subject.decided if end.table_loads),
@@ -39,6 +41,17 @@ def test_descriptor_tables(subject: Subject, prove: Prove) -> None:
             )
             for end in subject.hand_offs
         ),
+        *(_idt(subject, end) for end in subject.hand_offs if end.trace[0][1] == Mode.REAL16.name),
+    )
+
+
+def _idt(subject: Subject, end: PathEnd) -> Obligation:
+    """IDTR after INIT: SDM vol. 3A table 9-1. With these vectors of real mode a fault, or an NMI,
+    would be delivered through anything that lies there."""
+    goal = "IDTR holds no vector at the jump"
+    goals = {goal: z3.ULT(end.state.idtr_limit, REAL_MODE_VECTOR - 1)}
+    return subject.about(
+        f"{subject.of(end)}: its IDT", end, goals, shown_by={goal: ("idtr_limit",)}
     )
 
 

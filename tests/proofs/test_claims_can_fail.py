@@ -117,6 +117,7 @@ REFUTED = {
             "gdt_bsp_64_end - gdt_bsp_64 - 1": "gdt_bsp_64_end - gdt_bsp_64"
         },
         "loads 24 bits of the GDT's base": {"lgdtl\tOFF(tgdt_bsp)": "lgdtw\tOFF(tgdt_bsp)"},
+        "leaves the IDT of INIT in force": {"\tlidtl\tOFF(tidt_bsp)\n": ""},
         "has an entry in its IDT": {"tidt_bsp:\n\t.short\t0": "tidt_bsp:\n\t.short\t3"},
         "loads the second GDT from its second entry on": {
             "OFF(gdt_bsp_64)(%esi), %eax": "OFF(gdt_bsp_64) + 8(%esi), %eax"
