@@ -239,7 +239,7 @@ class Court:
         return WitnessRecord(
             inputs=self._inputs(witness),
             violated=witness.violated,
-            end=_end(predictor, witness),
+            end=predictor.predict_witness(witness).end.words,
             path=story(contract, predictor, witness, obligation),
             replay=shown.replay if another is None else another.shown.replay,
             another=self._another(predictor, shown, another) if another is not None else None,
@@ -272,7 +272,7 @@ class Court:
         own = {name: v for name, v in first_start(other).items() if v != first[name]}
         return SecondStartRecord(
             inputs=self._named(own),
-            end=_end(predictor, other),
+            end=predictor.predict_witness(other).end.words,
             path=story(self.subject.contract, predictor, other, obligation),
             replay=replay,
         )
@@ -322,9 +322,7 @@ class Court:
         said: dict[str, object] = {
             "assumptions": (*known, *dict.fromkeys(promises)),
             "bases": (f"{self._bases[0]:#x}", f"{self._bases[1]:#x}"),
-            "paths": tuple(
-                end.kind.value + (f": {end.detail}" if end.detail else "") for end in subject.ends
-            ),
+            "paths": tuple(end.words for end in subject.ends),
             **self._left_out,
             "picture": self._picture if claim == OF_THE_RUN else None,
             "machine_rlimit": max(subject.run.hardest, prover_of(subject.run).hardest),
@@ -332,12 +330,6 @@ class Court:
         return claim_record(
             subject.contract, claim, sentence, verdict, reason, seconds, **said | fields
         )
-
-
-def _end(predictor: Predictor, witness: Witness) -> str:
-    """How its path ends, in words."""
-    path = predictor.predict_witness(witness).end
-    return path.kind.value + (f": {path.detail}" if path.detail else "")
 
 
 class Prove:

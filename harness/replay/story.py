@@ -97,9 +97,10 @@ class _Story:
 
     def _last(self, witness: Witness, obligation: Obligation) -> StepRecord:
         end = self._end
-        words = f"end: {end.kind.value}" + (f": {end.detail}" if end.detail else "")
         changes = (*self._violated(witness, obligation), *self._where(witness, obligation))
-        return self._record(end.instruction, end.mode, words, 0, (*changes, *self._outcome()))
+        return self._record(
+            end.instruction, end.mode, f"end: {end.words}", 0, (*changes, *self._outcome())
+        )
 
     def _violated(self, witness: Witness, obligation: Obligation) -> Iterator[str]:
         """The violated conditions, each with the values that it speaks of."""

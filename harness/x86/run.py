@@ -157,6 +157,11 @@ class PathEnd:
     (SDM 3A 6.15, "#PF")."""
 
     @property
+    def words(self) -> str:
+        """How it ends, for people."""
+        return self.kind.value + (f": {self.detail}" if self.detail else "")
+
+    @property
     def paged(self) -> bool:
         """Paging was on at the end."""
         return self.mode in PAGED

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from harness.record import ClaimRecord, Evidence, SecondStartRecord, file_name
+from harness.record import ClaimRecord, Evidence, file_name
 from reports.hints import HINTS
 from reports.html import compare, render_page, write_page
 from reports.summary import CLAIM_ORDER
@@ -31,7 +31,6 @@ from tests.reports.factory import (
     safe_set,
     samples,
     schedule,
-    two_starts,
     witness,
 )
 
@@ -240,40 +239,6 @@ def test_samples_that_claims_share_are_told_of_once() -> None:
     assert text.count("kernel address inputs") == 3  # two of multikernel's, one of the other's
     again = f"The same as those of paths : {samples().agreed} of {samples().count} inputs"
     assert text.count(again) == 2
-
-
-def test_two_starts_that_are_compared_stand_side_by_side() -> None:
-    text = Page(render_page([refuted(claim="determined", witness=two_starts())])).text
-    text = text[text.index("Witness: two starts that refute the claim") :]
-    parts = [
-        "The first: input value base 0x7000",
-        "The second, otherwise the same: input value RFLAGS at entry 0x400",
-        "Story of the first start, step by step: 2 steps",
-        "Story of the second start, step by step: 1 steps",
-        "Replay of the first start in QEMU",
-        "Replay of the second start in QEMU",
-    ]
-    places = [text.index(part) for part in parts]
-    assert places == sorted(places)
-    unseen = two_starts(replay=None)
-    text = Page(render_page([refuted(claim="determined", witness=unseen)])).text
-    assert "Replay of the second start" not in text
-    its = {"RFLAGS at entry": "0x200"}
-    other = SecondStartRecord(inputs=its, end="", path=(), replay=replay())
-    instead_of_it = unseen.model_copy(update={"another": instead(second=other)})
-    text = Page(render_page([refuted(claim="determined", witness=instead_of_it)])).text
-    assert "The second start, otherwise the same: RFLAGS at entry = 0x200" in text
-    assert "Replay of the second start in QEMU" in text
-
-
-def test_what_is_amiss_with_the_second_start_is_the_evidence_and_not_said_of_the_first() -> None:
-    either = replay(predicted={"end": "any failure"}, observed={"end": "triple fault"})
-    odd = replay(Evidence.CONTRADICTED, reason="rip", predicted={"rip": "1"}, observed={"rip": "2"})
-    finding = refuted(witness=two_starts(replay=odd).model_copy(update={"replay": either}))
-    assert finding.evidence == "CONTRADICTED (the second start: rip)"
-    html = render_page([finding])
-    assert html.count('<tr class="differs">') == 1
-    assert "any failure triple fault allowed by the prediction" in Page(html).text
 
 
 def test_why_samples_were_not_replayed_is_said_of_each_claim() -> None:
