@@ -68,6 +68,12 @@ STAGES = (
     Stage("needed", "proofs.needed", guard="needed"),
     Stage("rules of the models", "tests.models", guard="model-rules"),
     Stage("single instructions", "harness.lockstep", ("--single",), "lock-step-single"),
+    Stage(
+        "single instructions beside QEMU",
+        "harness.lockstep",
+        ("--single", "--qemu"),
+        "lock-step-single-qemu",
+    ),
     Stage("beside unicorn", "harness.lockstep", guard="lock-step-unicorn"),
     Stage("beside QEMU", "harness.lockstep", ("--qemu",), "lock-step-qemu"),
     Stage("certificates", "proofs.certify", guard="certificates"),

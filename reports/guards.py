@@ -18,6 +18,7 @@ NAMES = (
     "needed",
     "model-rules",
     "lock-step-single",
+    "lock-step-single-qemu",
     "lock-step-unicorn",
     "lock-step-qemu",
     "certificates",

@@ -2,7 +2,7 @@
 """The symbolic machine beside another CPU: whole trampolines, or single instructions.
 
     python -m harness.lockstep [PATH/contract.toml ...] [--inputs 100] [--qemu]
-    python -m harness.lockstep --single [PATH/contract.toml ...] [--states 1000]
+    python -m harness.lockstep --single [PATH/contract.toml ...] [--states 1000] [--qemu]
 
 Without a contract: all shipped trampolines. What is done is kept, so that a campaign which was
 interrupted goes on where it stopped; it starts anew when anything of the project changed.
@@ -22,9 +22,9 @@ from rich.console import Console
 from harness.guard import GuardRecord
 from harness.lockstep.guards import INPUTS, STATES, of_single, of_whole
 from harness.lockstep.record import SingleRecord, WholeRecord
-from harness.lockstep.singles import MODES, compare_mode, of_trampolines
-from harness.lockstep.unicorn_cpu import NAME
+from harness.lockstep.singles import MODES, asked, compare_mode, of_trampolines
 from harness.lockstep.whole import QEMU, UNICORN, step_through
+from harness.lockstep.workers import workers
 from harness.options import positive
 from reports.files import OUT, write_atomically
 from reports.fingerprint import fingerprint
@@ -86,33 +86,39 @@ def single(options: Namespace, console: Console) -> GuardRecord:
     whole_mark = fingerprint()
     mark, records = fingerprint(contracts=options.contracts), list[SingleRecord]()
     contracts: list[Contract] = [load_contract(path) for path in options.contracts]
+    name = (QEMU if options.qemu else UNICORN).name()
     shipped = None
-    for mode in MODES:
-        path = options.out / f"single-{mode.name.lower()}.json"
-        record = kept(path, SingleRecord, Of(mode.value, NAME, mark, options.states))
-        if record is None:
-            with console.status(mode.value) as status:
-                say = _saying(status.update, mode.value)
-                if shipped is None:
-                    say("executing the trampolines")
-                    shipped = of_trampolines(contracts)
-                record = compare_mode(mode, shipped, options.states, mark, say)
-            write_atomically({path: record.model_dump_json(indent=2).encode() + b"\n"})
-        forms = record.forms
-        own, states, compared, faults = (
-            sum(getattr(one, name) for one in forms)
-            for name in ("shipped", "states", "compared", "faults")
-        )
-        limits = sum(sum(one.limits.values()) for one in forms)
-        console.print(
-            f"{mode.value}: {len(forms)} forms ({own} shipped), {states:,} states: {compared:,} "
-            f"compared ({faults:,} faults), {limits:,} where the CPU is known to differ, "
-            f"{states - compared - limits:,} not executed by the machine; "
-            f"{int(record.mismatch is not None)} mismatches ({record.seconds:.0f} s)",
-            soft_wrap=True,
-        )
-        records.append(record)
+    with workers(options.qemu) as compare:
+        for mode in MODES:
+            path = options.out / f"single-{mode.name.lower()}{'-qemu' if options.qemu else ''}.json"
+            record = kept(path, SingleRecord, Of(mode.value, name, mark, options.states))
+            if record is None:
+                with console.status(mode.value) as status:
+                    say = _saying(status.update, mode.value)
+                    if shipped is None:
+                        say("executing the trampolines")
+                        shipped = of_trampolines(contracts)
+                    everything = asked(mode, shipped, options.states)
+                    given = options.states, mark, say, name, compare
+                    record = compare_mode(mode, everything, *given)
+                write_atomically({path: record.model_dump_json(indent=2).encode() + b"\n"})
+            console.print(_line(record), soft_wrap=True)
+            records.append(record)
     return of_single(records, whole_mark)
+
+
+def _line(record: SingleRecord) -> str:
+    own, states, compared, faults = (
+        sum(getattr(one, name) for one in record.forms)
+        for name in ("shipped", "states", "compared", "faults")
+    )
+    limits = sum(sum(one.limits.values()) for one in record.forms)
+    return (
+        f"{record.mode}: {len(record.forms)} forms ({own} shipped), {states:,} states: "
+        f"{compared:,} compared ({faults:,} faults), {limits:,} where the CPU is known to differ, "
+        f"{states - compared - limits:,} not executed; "
+        f"{int(record.mismatch is not None)} mismatches ({record.seconds:.0f} s)"
+    )
 
 
 def _saying(update: Callable[[str], None], name: str) -> Callable[[str], None]:
@@ -126,9 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--inputs", type=positive, default=INPUTS, help="for each entry; default 100"
     )
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--qemu", action="store_true", help="beside QEMU's CPU, not unicorn's")
-    kind.add_argument("--single", action="store_true", help="single instructions instead")
+    parser.add_argument("--qemu", action="store_true", help="beside QEMU's CPU, not unicorn's")
+    parser.add_argument("--single", action="store_true", help="single instructions instead")
     parser.add_argument(
         "--states", type=positive, default=STATES, help="of each; default %(default)s"
     )

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One instruction from one state: on unicorn's CPU, and on the symbolic machine."""
+"""One instruction from one state on the symbolic machine."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from functools import cache, lru_cache
-from typing import Any
+from collections.abc import Mapping
+from functools import lru_cache
 
-import unicorn
 import z3
 
 from harness.lockstep import unicorn_cpu
-from harness.lockstep.state import BASE, CODE, GDT, GDT_ENTRIES, SIZE, TABLES, After, State
-from harness.qemu.entry64 import identity_tables
+from harness.lockstep.state import BASE, CODE, LONG_MODES, SIZE, TABLES, After, State
 from harness.replay.predict import differs
 from harness.solve.evaluate import compile_term
 from harness.x86.cpu import Cpu, TablePointer
 from harness.x86.engine import step
-from harness.x86.lift import Instruction
 from harness.x86.memory import EntryImage, Memory
 from harness.x86.path import Environment
 from harness.x86.promise import HostTables
@@ -37,76 +33,16 @@ from models.modes import (
     Mode,
 )
 
-ENOUGH = 1 << 16
-"""Turns of a repeated instruction: more than any state asks for."""
-LONG_MODES = (Mode.LONG64, Mode.COMPATIBILITY16, Mode.COMPATIBILITY32)
-IN_GDT = range(BASE + GDT, BASE + GDT + 8 * GDT_ENTRIES)
-
 
 class ElsewhereError(ValueError):
     """The instruction depends on memory that a state does not have."""
 
 
-class Beside:
-    """Unicorn's CPU, put into one state after the other."""
-
-    def __init__(self) -> None:
-        self._cpu = unicorn_cpu.new_cpu(64)
-        self._fresh = self._cpu.context_save()
-        self._cpu.mem_map(BASE, SIZE)
-        tables = identity_tables(TABLES, 4, unicorn_cpu.PHYS_BITS)
-        self._cpu.mem_map(TABLES, len(tables))
-        self._cpu.mem_write(TABLES, tables)
-        self._memory = b""
-        self._writes: list[tuple[int, int, int]] = []
-        self._fault: int | None = None
-        self._cpu.hook_add(unicorn.UC_HOOK_MEM_WRITE, self._on_write)
-        self._cpu.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
-        self._reader = unicorn_cpu.Reader(self._cpu)
-
-    def _on_write(self, _: Any, kind: int, address: int, size: int, value: int, user: Any) -> None:
-        self._writes.append((address, size, value % (1 << 8 * size)))
-
-    def _on_exception(self, _: Any, number: int, user: Any) -> None:
-        self._fault = number
-        self._cpu.emu_stop()
-
-    def run(self, state: State, instruction: Instruction) -> After:
-        """What the instruction does."""
-        cpu = self._cpu
-        if state.memory is not self._memory:
-            cpu.mem_write(BASE, state.memory)
-            cpu.ctl_flush_tb()
-            self._memory = state.memory
-        self._writes, self._fault = [], None
-        unicorn_cpu.put(cpu, self._fresh, state)
-        error = ""
-        try:
-            if ".REP" in instruction.mnemonic:
-                cpu.emu_start(state.ip, BASE + instruction.end, count=ENOUGH)
-            else:
-                cpu.emu_start(state.ip, 0, count=1)
-        except unicorn.UcError as failed:
-            error = str(failed)
-        registers = self._reader.read()
-        for address, size, _ in self._writes:
-            with suppress(unicorn.UcError):
-                at = address - BASE
-                cpu.mem_write(address, state.memory[at : at + size])
-        writes = tuple(one for one in self._writes if one[0] not in IN_GDT)
-        linear = unicorn_cpu.linear_ip(registers)
-        if linear != BASE + CODE:  # what fails there is the next instruction's fetch
-            return After(registers, writes, linear)
-        return After(registers, writes, linear, self._fault, error)
-
-
 BASE_TERM = Base(BASE, BASE)
 
 
-@cache
-def _features() -> Features:
-    """What unicorn's CPUID tells of its CPU."""
-    leaves = unicorn_cpu.cpuid()
+def features_of(leaves: Mapping[int, Mapping[str, int]]) -> Features:
+    """What CPUID tells of a CPU. `leaves`: RAX to RDX as it leaves them, by leaf."""
     return Features(
         maxphyaddr=const(leaves[0x8000_0008]["rax"] & 0xFF),
         pae=z3.BoolVal(bool(leaves[1]["rdx"] >> 6 & 1)),
@@ -120,10 +56,12 @@ def _features() -> Features:
     )
 
 
-def predicted(state: State) -> After:
-    """What the symbolic machine says of the instruction, run on this one state."""
+def predicted(state: State, features: Features) -> After:
+    """What the symbolic machine says of the instruction, run on this one state.
+
+    Raises ElsewhereError.
+    """
     memory = Memory(BASE_TERM, EntryImage(state.memory, frozenset(), {}))
-    features = _features()
     tables = HostTables(
         "page tables of the comparison",
         const(TABLES),

@@ -46,6 +46,7 @@ there."""
 LEAVES = (0, 1, 7, 0x8000_0000, 0x8000_0001, 0x8000_0008, 2, 0x20)
 CODE_RIGHTS, DATA_RIGHTS = (0x9A, 0x9B, 0x9E, 0x9F, 0x98), (0x92, 0x93, 0x90, 0x96, 0x97)
 """Present, DPL 0; some readable, writable, conforming, expand-down, accessed. SDM 3A 3.4.5.1."""
+DATA_SEGMENTS = ("ds", "es", "ss", "fs", "gs")
 STACK = ("PUSH", "POP", "CALL", "RET", "RETF")
 FLAT = 0xFFFFF
 
@@ -120,12 +121,17 @@ class _Variant:
                 name: {**real, "selector": base >> 4, "base": base}
                 for name, base in {"cs": BASE, "fs": 0, "gs": BASE, **bases}.items()
             }
+        if mode is Mode.COMPATIBILITY16:
+            return {"cs": fields(0x8, descriptor(BASE, 0xFFFF, 0x9B))} | {
+                name: fields(
+                    8 * number, descriptor(BASE + 16 * random.randrange(0x10), 0xFFFF, 0x93)
+                )
+                for number, name in enumerate(DATA_SEGMENTS, start=2)
+            }
         long, big = int(mode is Mode.LONG64), int(mode.bits == 32)
         code = descriptor(0, FLAT, 0x9B, long=long, big=big, pages=1)
         data = descriptor(0, FLAT, 0x93, big=1, pages=1)
-        return {"cs": fields(0x8, code)} | {
-            name: fields(0x10, data) for name in ("ds", "es", "ss", "fs", "gs")
-        }
+        return {"cs": fields(0x8, code)} | {name: fields(0x10, data) for name in DATA_SEGMENTS}
 
     def _descriptor(self) -> bytes:
         random = self.random

@@ -19,6 +19,7 @@ from harness.lockstep.inputs import predictions
 from harness.lockstep.qemu_log import read
 from harness.lockstep.unicorn_cpu import PHYS_BITS
 from harness.qemu.job import Job, OutcomeKind
+from harness.qemu.log import EVERYWHERE
 from harness.qemu.machine import Machine, Patience
 from harness.qemu.vm import QEMU, QemuFailed, QemuMissing, VmDead
 from harness.replay.cpu import QEMU_CPU
@@ -62,7 +63,7 @@ def compared(
 
 def logging_machine(phys_bits: int = PHYS_BITS, lacking: frozenset[str] = frozenset()) -> Machine:
     """A machine whose target CPU is logged; to be entered. The arguments: see `Machine`."""
-    return Machine(phys_bits, patience=PATIENCE, lacking=lacking, logs=True)
+    return Machine(phys_bits, patience=PATIENCE, lacking=lacking, logs=EVERYWHERE)
 
 
 def suitable(predictor: Predictor, machine: Machine, number: int) -> Iterator[Prediction]:

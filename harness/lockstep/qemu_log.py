@@ -26,7 +26,8 @@ EXECUTE_READ_ACCESSED, READ_WRITE_ACCESSED = 0b1011, 0b0011
 """Types of segments: SDM 3A 3.4.5.1, table 3-1."""
 
 _FIRST, _LAST = b"AX=", b"\nEFER="
-_RAISED = re.compile(rb"check_exception old: 0xffffffff new 0x([0-9a-f]+)$")
+_RAISED = re.compile(rb"check_exception old: 0x([0-9a-f]+) new 0x([0-9a-f]+)$")
+_NONE = b"ffffffff"  # no exception was being delivered
 _TAKEN = re.compile(rb" *\d+: v=([0-9a-f]{2}) ")
 _TIMER = b"Servicing hardware INT"  # of CPU 0: on the target CPU interrupts are off
 _NAMED = re.compile(rb"\b([A-Z][A-Z0-9]*) *= *([0-9a-f]+)\b")
@@ -99,7 +100,8 @@ def _between(logged: Logged, text: bytes, done: Emulation) -> int | None:
             if done.steps:  # those before come from the host image, of which no registers are shown
                 done.writes.append(_write(logged, line))
         elif (raised := _RAISED.match(line)) is not None:
-            done.fault = int(raised[1], 16)
+            if raised[1] == _NONE:
+                done.fault = int(raised[2], 16)
         elif (taken := _TAKEN.match(line)) is not None:
             vector = int(taken[1], 16)
         elif not line.startswith(_TIMER):

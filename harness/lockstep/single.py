@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from harness.lockstep.alone import Beside, ElsewhereError, predicted
+from harness.lockstep.alone import ElsewhereError, predicted
+from harness.lockstep.beside import Beside
 from harness.lockstep.compare import FAULTS
 from harness.lockstep.draw import states
 from harness.lockstep.forms import Form
@@ -92,14 +93,20 @@ def compare_form(
 def compare_state(form: Form, state: State, beside: Beside, tally: Tally) -> Difference | None:
     """From one state."""
     tally.states += 1
+    instruction = instruction_of(state)
     try:
-        ours = predicted(state)
+        state = beside.prepared(state, instruction)
+        ours = predicted(state, beside.features)
     except ElsewhereError:
         ours = After(refused="memory that the state does not have")
     if ours.refused:
         tally.refused[re.sub("`[^`]*`|0x[0-9a-f]+|[0-9]+", "...", ours.refused)] += 1
         return None
-    seen = beside.run(state, instruction_of(state))
+    try:
+        seen = beside.run(state, instruction, ours)
+    except ElsewhereError as error:
+        tally.refused[str(error)] += 1
+        return None
     if ours.fault is not None:
         return _fault(ours, seen, state, tally)
     if seen.fault is not None:

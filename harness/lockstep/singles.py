@@ -5,31 +5,43 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
+from typing import NamedTuple
 
 from harness.lockstep import limits
-from harness.lockstep.alone import Beside
+from harness.lockstep.beside import Beside
 from harness.lockstep.forms import Form, executed, forms, of_the_list
 from harness.lockstep.record import FormRecord, MismatchRecord, SingleRecord
 from harness.lockstep.single import Found, Tally, compare_form
 from harness.lockstep.state import BASE, CODE
-from harness.lockstep.unicorn_cpu import NAME
 from harness.x86.execute import execute
 from models.modes import Mode
 from trampoline.contract import Contract
 from trampoline.image import load_image
 
-MODES = (
-    Mode.REAL16,
-    Mode.PROTECTED16,
-    Mode.PROTECTED32,
-    Mode.COMPATIBILITY32,
-    Mode.LONG64,
-)
-"""Those that a shipped trampoline runs in."""
+MODES = tuple(Mode)
 Progress = Callable[[str], None]
 Codes = set[tuple[Mode, bytes]]
+
+
+class Asked(NamedTuple):
+    """A form, and how many states it is to be compared from. `shipped`: an image has it."""
+
+    form: Form
+    states: int
+    shipped: bool
+
+
+class Compared(NamedTuple):
+    """What was found of a form."""
+
+    record: FormRecord
+    mismatch: MismatchRecord | None
+
+
+Compare = Callable[[Sequence[Asked]], Iterator[Compared]]
+"""Compares forms, in this order; see `workers`."""
 
 
 def of_trampolines(contracts: Iterable[Contract]) -> Codes:
@@ -40,33 +52,51 @@ def of_trampolines(contracts: Iterable[Contract]) -> Codes:
     return found
 
 
-def compare_mode(
-    mode: Mode, shipped: Codes, number: int, mark: str, progress: Progress
-) -> SingleRecord:
+def asked(mode: Mode, shipped: Codes, number: int) -> list[Asked]:
     """`number` states for each form that is shipped, and for each system instruction.
 
     A system instruction that is not shipped in this mode shares them with the other modes.
     """
-    began, beside = time.monotonic(), Beside()
     listed = {one: forms(of_the_list(one, plain=False)) for one in MODES}
     shares = Counter(name for some in listed.values() for name in {_name(form) for form in some})
     known = {code for one, code in shipped if one is mode}
-    everything = forms({(mode, code) for code in known} | of_the_list(mode, plain=False))
-    records: list[FormRecord] = []
-    mismatch = None
-    for count, form in enumerate(everything):
-        progress(f"{count} of {len(everything)} forms: {form.name}")
+    found = []
+    for form in forms({(mode, code) for code in known} | of_the_list(mode, plain=False)):
         own = any(template.code in known for template in form.templates)
         states = number if own else -(-number // max(shares[_name(form)], 1))
-        tally, found = compare_form(form, states, Random(form.name), beside)
-        records.append(_form(form, own, tally))
-        if found is not None:
-            mismatch = _mismatch(found)
+        found.append(Asked(form, states, own))
+    return found
+
+
+def compare_one(one: Asked, beside: Beside) -> Compared:
+    """One form, from always the same states."""
+    tally, found = compare_form(one.form, one.states, Random(one.form.name), beside)
+    return Compared(_form(one, tally), None if found is None else _mismatch(found))
+
+
+def compare_mode(
+    mode: Mode,
+    everything: Sequence[Asked],
+    number: int,
+    mark: str,
+    progress: Progress,
+    name: str,
+    compare: Compare,
+) -> SingleRecord:
+    """Forms of one mode, up to the first mismatch. `name`: of the CPU beside."""
+    began = time.monotonic()
+    records: list[FormRecord] = []
+    mismatch = None
+    progress(f"{len(everything)} forms")
+    for record, mismatch in compare(everything):
+        records.append(record)
+        progress(f"{len(records)} of {len(everything)} forms: {record.form}")
+        if mismatch is not None:
             break
-    names = {name for record in records for name in record.limits}
+    names = {limit for record in records for limit in record.limits}
     return SingleRecord(
         mode=mode.value,
-        beside=NAME,
+        beside=name,
         of=mark,
         asked=number,
         forms=tuple(records),
@@ -85,10 +115,10 @@ def _name(form: Form) -> str:
     return form.example.mnemonic
 
 
-def _form(form: Form, shipped: bool, tally: Tally) -> FormRecord:
+def _form(one: Asked, tally: Tally) -> FormRecord:
     return FormRecord(
-        form=form.name,
-        shipped=shipped,
+        form=one.form.name,
+        shipped=one.shipped,
         states=tally.states,
         compared=tally.compared,
         faults=tally.faults,

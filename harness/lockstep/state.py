@@ -26,6 +26,8 @@ GDT, GDT_ENTRIES = 0xF000, 64
 TABLES = 0x8000_0000
 """Physical address of page tables that map all memory to itself, for 64-bit and compatibility
 mode."""
+IN_GDT = range(BASE + GDT, BASE + GDT + 8 * GDT_ENTRIES)
+LONG_MODES = (Mode.LONG64, Mode.COMPATIBILITY16, Mode.COMPATIBILITY32)
 Fields = Mapping[str, int]
 """Of a segment register: `selector`, `base`, `limit`, `type`, `s`, `dpl`, `present`, `long`,
 `big`."""
@@ -73,7 +75,7 @@ class After:
 
 def control(mode: Mode) -> tuple[int, int, int, int]:
     """CR0, CR3, CR4 and EFER of a CPU in this mode; paging is on where there is long mode."""
-    long = mode in (Mode.LONG64, Mode.COMPATIBILITY16, Mode.COMPATIBILITY32)
+    long = mode in LONG_MODES
     cr0 = CR0_ET | (0 if mode is Mode.REAL16 else CR0_PE)
     if not long:
         return cr0, 0, 0, 0
@@ -105,3 +107,11 @@ def fields(selector: int, raw: bytes) -> Fields:
         "long": high >> 21 & 1,
         "big": high >> 22 & 1,
     }
+
+
+def raw(one: Fields) -> bytes:
+    """A descriptor that loads a segment register with these fields."""
+    rights = one["type"] | one["s"] << 4 | one["dpl"] << 5 | one["present"] << 7
+    pages = int(one["limit"] > 0xF_FFFF)
+    limit = one["limit"] >> 12 if pages else one["limit"]
+    return descriptor(one["base"], limit, rights, long=one["long"], big=one["big"], pages=pages)

@@ -32,8 +32,9 @@ The target CPU is started in real mode, or handed over in 64-bit mode as firmwar
 is in ROM: a SIPI reaches it at 0xFE000, and no RAM below 1 MiB is used for it.
 It can be started several times over the same memory (`Job.again`).
 
-It can be watched (`Machine(logs=True)`): all registers before each instruction, and each store with
-its physical address and value. QEMU then takes 20 microseconds for an instruction, not one.
+It can be watched (`Machine(logs=EVERYWHERE)`): all registers before each instruction, and each
+store with its physical address and value. QEMU then takes 20 microseconds for an instruction, not
+one.
 
 It can lack features (`Machine(lacking=...)`); CPU 0 has them all. QEMU's debugger can stop it at
 one instruction and change its registers and flags (`Job.injection`).

@@ -3,9 +3,9 @@
 
 QEMU writes all registers before each instruction ("-d cpu" with "-singlestep"; QEMU, System
 Emulation, "Invocation"), and which exception it raises ("-d int", which tells of the timer of
-CPU 0, too); the plugin stores.c adds each store behind the instruction that makes it. Of
-instructions in ROM, which CPU 0 runs and the target CPU on its way to a 64-bit entry, the registers
-are not logged.
+CPU 0, too); the plugin stores.c adds each store behind the instruction that makes it. Registers can
+be logged of the instructions at some addresses only; of those in ROM, which CPU 0 runs and the
+target CPU on its way to a 64-bit entry, they never are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import mmap
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,16 @@ from harness.qemu.protocol import HERE, P
 _PLUGIN = HERE / "stores.c"
 _FLAGS = ("-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-pipe")
 _ADDRESSES = 1 << 52  # the physical ones that there can be: all that is executed lies there
+
+
+def _outside_rom() -> tuple[range, ...]:
+    below, above = P["ROM_BELOW_1_MIB"], P["ROM_BASE"]
+    size = P["ROM_SIZE"]
+    return range(below), range(below + size, above), range(above + size, _ADDRESSES)
+
+
+EVERYWHERE = _outside_rom()
+"""Linear addresses of all instructions of which registers can be logged."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,11 @@ class Logged:
 class Log:
     """A log of one QEMU, in anonymous memory, and the plugin that adds to it."""
 
-    def __init__(self) -> None:
-        """Compile the plugin. Raises AssemblerMissing."""
+    def __init__(self, of: Sequence[range]) -> None:
+        """Compile the plugin. `of`: linear addresses of the instructions of which registers are
+        logged, part of EVERYWHERE. Raises AssemblerMissing.
+        """
+        self._of = of
         self._plugin = os.memfd_create("plugin")
         self._file = os.memfd_create("log")
         self._read = 0
@@ -59,7 +73,7 @@ class Log:
         """For QEMU's command line. `low` and `high`: descriptors of the files behind RAM."""
         return [
             *("-singlestep", "-d", "cpu,int,nochain,plugin", "-D", f"/proc/self/fd/{self._file}"),
-            *("-dfilter", ",".join(f"{p.start:#x}..{p.stop - 1:#x}" for p in _outside_rom())),
+            *("-dfilter", ",".join(f"{p.start:#x}..{p.stop - 1:#x}" for p in self._of)),
             *("-plugin", f"/proc/self/fd/{self._plugin},low={low},high={high}"),
         ]
 
@@ -83,12 +97,6 @@ class Log:
         """Free both files."""
         os.close(self._plugin)
         os.close(self._file)
-
-
-def _outside_rom() -> tuple[range, ...]:
-    below, above = P["ROM_BELOW_1_MIB"], P["ROM_BASE"]
-    size = P["ROM_SIZE"]
-    return range(below), range(below + size, above), range(above + size, _ADDRESSES)
 
 
 def _compile(source: Path, target: int) -> None:

@@ -52,9 +52,10 @@ class Machine:
 
     `phys_bits`: MAXPHYADDR, 36..52. `high_gib`: GiB of RAM wanted from 4 GiB on; cut to what
     `phys_bits` can address. `lacking`: features that the target CPU does not have, by QEMU's names
-    ("lm", "nx"); without long mode MAXPHYADDR is 36. `logs`: each instruction and store of the
-    target CPU is logged. `accel`: "tcg", QEMU's own CPU, or "kvm", the host's. One thread, one
-    process: QEMU dies with the thread that started it.
+    ("lm", "nx"); without long mode MAXPHYADDR is 36. `logs`: linear addresses of the target CPU's
+    instructions before which its registers are logged; all its stores are then, too. `accel`:
+    "tcg", QEMU's own CPU, or "kvm", the host's. One thread, one process: QEMU dies with the thread
+    that started it.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Machine:
         high_gib: int = 896,
         patience: Patience | None = None,
         lacking: frozenset[str] = frozenset(),
-        logs: bool = False,
+        logs: Sequence[range] = (),
         accel: str = "tcg",
     ) -> None:
         """Note what is wanted; QEMU is started on entry."""

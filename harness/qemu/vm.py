@@ -64,7 +64,8 @@ class VirtualMachine:
 
     CPU 0, which runs the host image, has all features. `targets`: for each CPU from 1 on those
     that it lacks. `reboot`: whether a triple fault resets the machine; else it ends QEMU. `logs`:
-    whether it says what CPUs do (log.py). `accel`: "tcg", QEMU's own CPU, or "kvm", the host's.
+    of the instructions at which linear addresses registers are logged, and all stores with them
+    (log.py). `accel`: "tcg", QEMU's own CPU, or "kvm", the host's.
     RAM and ROM are anonymous files that Python shares with QEMU through inherited descriptors; QMP
     and the debugger's line are socket pairs: there is no path to clean up, and when both processes
     are gone, so is all.
@@ -78,7 +79,7 @@ class VirtualMachine:
         targets: Sequence[frozenset[str]] = (frozenset(),),
         *,
         reboot: bool = True,
-        logs: bool = False,
+        logs: Sequence[range] = (),
         accel: str = "tcg",
     ) -> None:
         """Start QEMU, with the CPUs running `rom`.
@@ -88,7 +89,7 @@ class VirtualMachine:
         program = shutil.which(QEMU)
         if program is None:
             raise QemuMissing
-        self.log = Log() if logs else None
+        self.log = Log(logs) if logs else None
         self._loop = asyncio.new_event_loop()
         self._qmp = QMPClient("replay")
         self._fds = [os.memfd_create(name) for name in ("rom", "low", "high", "said")]

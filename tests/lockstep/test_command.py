@@ -125,10 +125,10 @@ def test_a_form_of_which_nothing_could_be_compared_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def compare_mode(
-        mode: Mode, shipped: object, number: int, mark: str, say: object
+        mode: Mode, everything: object, number: int, mark: str, say: object, name: str, _: object
     ) -> SingleRecord:
         return SingleRecord(
-            mode=mode.value, beside="unicorn", of=mark, asked=number, forms=(a_form(compared),),
+            mode=mode.value, beside=name, of=mark, asked=number, forms=(a_form(compared),),
             limits={}, seconds=0,
         )  # fmt: skip
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,9 +19,9 @@ from harness.lockstep.qemu_log import read
 from harness.lockstep.record import WholeRecord
 from harness.qemu import vm
 from harness.qemu.job import Job, Outcome
-from harness.qemu.log import Logged
+from harness.qemu.log import EVERYWHERE, Logged
 from harness.qemu.machine import Machine
-from harness.qemu.vm import QEMU, QemuFailed
+from harness.qemu.vm import QemuFailed
 from harness.replay.cpu import NOT_RAISED
 from harness.replay.platform import as_on_qemu
 from harness.replay.predict import Prediction
@@ -34,12 +33,6 @@ from trampoline.errors import UserError
 INPUTS = 5
 TIB = 1 << 40
 ROM = 0xFFFF_F000
-
-
-@pytest.fixture(scope="module")
-def needs_qemu() -> None:
-    if shutil.which(QEMU) is None:
-        pytest.skip(f"{QEMU} not found")
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +339,10 @@ class Mortal(Machine):
 
 def test_a_qemu_that_dies_while_it_is_watched_is_an_error(needs_qemu: None) -> None:
     prediction = multikernel("multikernel_rfc", 1 << 32)
-    with Mortal(40, logs=True) as machine, pytest.raises(QemuFailed, match="QEMU was lost while"):
+    with (
+        Mortal(40, logs=EVERYWHERE) as machine,
+        pytest.raises(QemuFailed, match="QEMU was lost while"),
+    ):
         qemu.observe(predictor("multikernel_rfc"), machine, prediction)
 
 

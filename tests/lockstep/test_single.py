@@ -10,8 +10,10 @@ from random import Random
 import pytest
 
 from harness.lockstep import limits, single, unicorn_cpu
-from harness.lockstep.alone import Beside, predicted
+from harness.lockstep.alone import predicted
 from harness.lockstep.assembled import assembled
+from harness.lockstep.beside import Beside
+from harness.lockstep.beside_unicorn import BesideUnicorn
 from harness.lockstep.draw import states
 from harness.lockstep.forms import Form, executed, forms, of_the_list
 from harness.lockstep.single import Tally, compare_form, compare_state, minimise
@@ -20,6 +22,7 @@ from harness.lockstep.state import BASE, CODE, SIZE, After, State
 from harness.lockstep.table import Table
 from harness.x86.lift import lift
 from harness.x86.pcode import PLAIN
+from models.cpuid import Features
 from models.modes import Mode
 from tests.lockstep.test_whole_images import predictor
 from trampoline.errors import UserError
@@ -29,8 +32,8 @@ PLAIN_MODES = (Mode.REAL16, Mode.PROTECTED32, Mode.LONG64)
 
 
 @pytest.fixture(scope="module")
-def beside() -> Beside:
-    return Beside()
+def beside() -> BesideUnicorn:
+    return BesideUnicorn()
 
 
 def tallies(some: Iterable[Form], number: int, beside: Beside) -> dict[str, Tally]:
@@ -43,7 +46,7 @@ def tallies(some: Iterable[Form], number: int, beside: Beside) -> dict[str, Tall
 
 
 @pytest.mark.parametrize("mode", PLAIN_MODES, ids=lambda mode: mode.name)
-def test_each_plain_form_does_what_the_cpu_does(mode: Mode, beside: Beside) -> None:
+def test_each_plain_form_does_what_the_cpu_does(mode: Mode, beside: BesideUnicorn) -> None:
     made = [form for form in forms(of_the_list(mode)) if form.plain]
     found = tallies(made, 3, beside)
     assert len(found) > 150
@@ -54,7 +57,7 @@ def test_each_plain_form_does_what_the_cpu_does(mode: Mode, beside: Beside) -> N
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-def test_each_system_instruction_does_what_the_cpu_does(mode: Mode, beside: Beside) -> None:
+def test_each_system_instruction_does_what_the_cpu_does(mode: Mode, beside: BesideUnicorn) -> None:
     found = tallies(forms(of_the_list(mode, plain=False)), 8, beside)
     assert len(found) > 45
     for name, tally in found.items():
@@ -65,7 +68,9 @@ def test_each_system_instruction_does_what_the_cpu_does(mode: Mode, beside: Besi
 
 
 @pytest.mark.parametrize("name", ["multikernel_rfc", "legoos_posted"])
-def test_instructions_of_shipped_images_do_what_the_cpu_does(name: str, beside: Beside) -> None:
+def test_instructions_of_shipped_images_do_what_the_cpu_does(
+    name: str, beside: BesideUnicorn
+) -> None:
     found = tallies(forms(executed(predictor(name).run.ends)), 4, beside)
     assert len(found) > 40
 
@@ -104,12 +109,12 @@ def test_states_differ_in_values_of_all_kinds() -> None:
     assert len({state.rflags for state in drawn}) > 10
 
 
-def test_a_difference_is_made_small(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_is_made_small(beside: BesideUnicorn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a machine that adds one too many where RBX is odd, RBX is what is left."""
     form = one_form(Mode.LONG64, "addq %rbx, %rax")
 
-    def wrong(state: State) -> After:
-        after = predicted(state)
+    def wrong(state: State, features: Features) -> After:
+        after = predicted(state, features)
         if state.registers["rbx"] & 1:
             more = {**after.registers, "rax": after.registers["rax"] + 1}
             after = replace(after, registers=more)
@@ -138,7 +143,7 @@ def test_memory_that_matters_is_kept() -> None:
 
 
 def test_a_wrong_table_is_found_beside_a_right_machine(
-    beside: Beside, monkeypatch: pytest.MonkeyPatch
+    beside: BesideUnicorn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = one_form(Mode.LONG64, "incq %rbx")
     right = Table.at
@@ -148,7 +153,9 @@ def test_a_wrong_table_is_found_beside_a_right_machine(
     assert (found.difference.by, found.difference.what) == ("table", "address")
 
 
-def test_a_fault_counts_as_a_limit_only_where_the_cpu_is_known_for_it(beside: Beside) -> None:
+def test_a_fault_counts_as_a_limit_only_where_the_cpu_is_known_for_it(
+    beside: BesideUnicorn,
+) -> None:
     form = one_form(Mode.LONG64, "lgdt 6(%rbx)")
     for state in states(form, 40, Random(0)):
         tally = Tally()

@@ -16,7 +16,7 @@ import pytest
 import z3
 from pypcode import OpCode
 
-from harness.lockstep.alone import Beside
+from harness.lockstep.beside_unicorn import BesideUnicorn
 from harness.lockstep.compare import Agreement, Mismatch, against, beside, compare
 from harness.lockstep.emulated import Emulation
 from harness.lockstep.forms import forms, of_the_list
@@ -291,7 +291,7 @@ def notices() -> bool:
 
 def notices_alone(mode: Mode = Mode.PROTECTED32) -> bool:
     """The broken machine is found out by single instructions from random states."""
-    beside, random = Beside(), Random(0)
+    beside, random = BesideUnicorn(), Random(0)
     return any(compare_form(form, 3, random, beside)[1] for form in forms(of_the_list(mode)))
 
 

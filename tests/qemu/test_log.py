@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.qemu.job import Entry64, Job, OutcomeKind
-from harness.qemu.log import Log, Logged
+from harness.qemu.log import EVERYWHERE, Log, Logged
 from harness.qemu.machine import Machine
 
 GIB = 1 << 30
@@ -22,7 +22,7 @@ NULL_IDT_UD2 = "2e660f011e08000f0b" + "00" * 16  # lidtl %cs:8; ud2
 
 @pytest.fixture(scope="module")
 def logging(needs_qemu: None) -> Iterator[Machine]:
-    with Machine(logs=True) as running:
+    with Machine(logs=EVERYWHERE) as running:
         yield running
 
 
@@ -72,7 +72,7 @@ def test_a_log_goes_on_behind_what_was_taken_also_across_resets(logging: Machine
 
 
 def test_what_was_taken_takes_no_memory() -> None:
-    log = Log()
+    log = Log(EVERYWHERE)
     try:
         with open(f"/proc/self/fd/{log.descriptors[1]}", "wb", buffering=0) as file:
             for size in (5000, 1, 9000, 4096):

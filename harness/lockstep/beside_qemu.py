@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One instruction from one state on QEMU's CPU: each time a SIPI, a loader, and a halt behind it.
+
+The registers before and after the instruction are those that QEMU logs (qemu_log.py); those before
+must be the state's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from types import TracebackType
+
+from harness.lockstep.alone import ElsewhereError, features_of, predicted
+from harness.lockstep.emulated import Emulation
+from harness.lockstep.qemu import name
+from harness.lockstep.qemu_log import read
+from harness.lockstep.state import (
+    BASE,
+    CODE,
+    IN_GDT,
+    LONG_MODES,
+    SIZE,
+    TABLES,
+    After,
+    Fields,
+    State,
+    control,
+    descriptor,
+    fields,
+    raw,
+)
+from harness.lockstep.unicorn_cpu import HIDDEN, PHYS_BITS, SELECTORS
+from harness.qemu.entry64 import identity_tables
+from harness.qemu.firmware import Flat, assemble
+from harness.qemu.job import Job
+from harness.qemu.machine import Machine, Patience
+from harness.qemu.vm import QemuFailed, VmDead
+from harness.x86.lift import Instruction, lift
+from models.cpuid import Features
+from models.modes import ARITHMETIC_AND_DIRECTION, CR0_PG, EFER_LMA, GENERAL_REGISTERS, Mode
+
+HLT = 0xF4
+PAGE_FAULT = 14
+CPUID = bytes((0x0F, 0xA2))
+PATIENCE = Patience(halted=0.0005)
+BRANCHES = ("J", "CALL", "RET")
+"""How names of instructions begin that go elsewhere."""
+_LOADER = Path(__file__).parent / "loader.S"
+_FLAT_DATA, _REAL = 0x68, BASE >> 4
+_FINAL = {
+    Mode.PROTECTED32: "final32",
+    Mode.COMPATIBILITY16: "final16",
+    Mode.COMPATIBILITY32: "final32",
+    Mode.LONG64: "final64",
+}
+
+
+class BesideQemu:
+    """QEMU's CPU, put into one state after the other. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        """Raises QemuMissing."""
+        self.name = name()
+        self._machine = Machine(PHYS_BITS, patience=PATIENCE, logs=_logged())
+
+    def __enter__(self) -> BesideQemu:
+        """Start QEMU. Raises QemuFailed, AssemblerMissing."""
+        self._machine.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End QEMU."""
+        self._machine.__exit__(kind, error, trace)
+
+    @cached_property
+    def features(self) -> Features:
+        """What CPUID tells of the CPU."""
+        found = {}
+        for leaf in (0, 1, 7, 0x8000_0000, 0x8000_0001, 0x8000_0008):
+            state = _asking(leaf)
+            instruction = lift(CPUID, CODE, state.mode.bits)
+            found[leaf] = self.run(
+                self.prepared(state, instruction), instruction, After()
+            ).registers
+        return features_of(found)
+
+    def prepared(self, state: State, instruction: Instruction) -> State:
+        """The same with a loader in memory, and a halt where the instruction leads."""
+        memory = bytearray(state.memory)
+        memory[CODE + instruction.length] = HLT
+        _load(memory, state)
+        made = replace(state, memory=bytes(memory))
+        if instruction.mnemonic.startswith(BRANCHES):
+            target = predicted(made, self.features).linear
+            if target is not None and 0 <= target - BASE < SIZE:
+                memory[target - BASE] = HLT
+                made = replace(state, memory=bytes(memory))
+        return made
+
+    def run(self, state: State, instruction: Instruction, ours: After) -> After:
+        """What the instruction does. `ours`: what the machine says of it.
+
+        Raises ElsewhereError if the CPU would not halt behind it, QemuFailed.
+        """
+        if ours.linear is not None and ours.fault is None:
+            at = ours.linear - BASE
+            if not 0 <= at < SIZE or state.memory[at] != HLT:
+                raise ElsewhereError("no halt where the instruction leads")
+        job = Job(
+            image=state.memory,
+            base=BASE,
+            kernel=0,
+            boot_params=None,
+            place_payload=False,
+            before=((TABLES, _tables()),) if state.mode in LONG_MODES else (),
+        )
+        try:
+            self._machine.replay(job)
+            seen = read(self._machine.logged())
+        except VmDead as error:
+            raise QemuFailed(f"QEMU was lost at `{instruction}`: {error}") from error
+        return _after(state, seen)
+
+
+def _after(state: State, seen: Emulation) -> After:
+    """What was there when the instruction was done, or had faulted."""
+    here = (n for n, step in enumerate(seen.steps) if step.address == BASE + CODE)
+    number = next(here, None)
+    if number is None:
+        raise QemuFailed("QEMU's CPU does not come to the instruction.")
+    before, later = seen.steps[number], seen.steps[number + 1 :]
+    _check(state, before.registers)
+    fault = None
+    if later:
+        after = later[0]
+    else:
+        assert seen.last is not None
+        after = seen.last
+        fault = seen.fault if after.address == BASE + CODE else None
+        if fault == PAGE_FAULT and not state.cr0 & CR0_PG:
+            fault = None  # of the next instruction's fetch, which real mode does not log
+    writes = seen.writes[before.writes : after.writes]
+    kept = tuple(one for one in writes if one[0] not in IN_GDT)
+    return After(after.registers, kept, after.address, fault)
+
+
+def _check(state: State, found: Mapping[str, int]) -> None:
+    """The CPU must have been put into the state."""
+    wide = state.mode is Mode.LONG64
+    names = GENERAL_REGISTERS if wide else GENERAL_REGISTERS[:8]
+    wanted = {one: state.registers[one] for one in names}
+    wanted |= {one: getattr(state, one) for one in ("cr0", "cr3", "cr4", "efer")}
+    for one, parts in state.segments.items():
+        wanted[one] = parts["selector"]
+        wanted |= {f"{one}_{field}": parts[field] for field in ("base", "limit", *HIDDEN)}
+    for one in ("gdtr", "idtr"):
+        wanted[f"{one}_base"], wanted[f"{one}_limit"] = getattr(state, one)
+    wanted["rflags"] = state.rflags & ARITHMETIC_AND_DIRECTION
+    shown = {**found, "rflags": found["rflags"] & ARITHMETIC_AND_DIRECTION}
+    for one, value in wanted.items():
+        if shown[one] != value:
+            raise QemuFailed(
+                f"QEMU's CPU could not be put into a state of {state.mode.value}: {one} is "
+                f"{shown[one]:#x}, not {value:#x}."
+            )
+
+
+@cache
+def _loader() -> Flat:
+    return assemble(_LOADER)
+
+
+def _logged() -> tuple[range, range]:
+    """All that a state's memory holds but the loader."""
+    labels = _loader().labels
+    return range(BASE + labels["load"]), range(BASE + labels["end"], BASE + SIZE)
+
+
+@cache
+def _tables() -> bytes:
+    return identity_tables(TABLES, 4, PHYS_BITS)
+
+
+@lru_cache(maxsize=64)
+def _packed(segments: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]) -> bytes:
+    """Descriptors, by selector, of which segment registers are loaded."""
+    table = bytearray(8 * 11)
+    for _, parts in segments:
+        one: Fields = dict(parts)
+        at = one["selector"] & ~7
+        table[at : at + 8] = raw(one)
+    return bytes(table)
+
+
+def _load(memory: bytearray, state: State) -> None:
+    """Put the loader into memory, with all that it is to load."""
+    loader = _loader()
+    labels = loader.labels
+    start = labels["load"]
+    memory[:3] = loader.code[:3]
+    memory[start : len(loader.code)] = loader.code[start:]
+
+    def put(label: str, value: int, size: int = 8) -> None:
+        memory[labels[label] : labels[label] + size] = value.to_bytes(size, "little")
+
+    for one in GENERAL_REGISTERS:
+        put(one, state.registers[one])
+    put("rflags", state.rflags)
+    for one in ("cr0", "cr3", "cr4"):
+        put(one, getattr(state, one))
+    put("efer", state.efer & ~EFER_LMA)
+    for one in ("gdtr", "idtr"):
+        base, limit = getattr(state, one)
+        memory[labels[one] : labels[one] + 10] = struct.pack("<HQ", limit, base)
+    for one in SELECTORS:
+        if one != "cs":
+            put(one, state.segments[one]["selector"], 2)
+    final = _FINAL.get(state.mode)
+    real = final is None
+    put("switches", int(not real), 4)
+    put("stack", _REAL if real else 0x58 if final == "final16" else _FLAT_DATA, 2)
+    if final is None:
+        return
+    at = labels[final] if final == "final16" else BASE + labels[final]
+    put("final", at, 4)
+    memory[labels["final"] + 4 : labels["final"] + 6] = state.segments["cs"]["selector"].to_bytes(
+        2, "little"
+    )
+    table = _packed(tuple((n, tuple(one.items())) for n, one in state.segments.items()))
+    memory[labels["descriptors"] : labels["descriptors"] + len(table)] = table
+
+
+def _asking(leaf: int) -> State:
+    """A state in which CPUID is asked for a leaf."""
+    memory = bytearray(SIZE)
+    memory[CODE : CODE + len(CPUID)] = CPUID
+    code = descriptor(0, 0xFFFFF, 0x9B, big=1, pages=1)
+    data = descriptor(0, 0xFFFFF, 0x93, big=1, pages=1)
+    segments = {name: fields(0x10, data) for name in SELECTORS} | {"cs": fields(0x8, code)}
+    registers = dict.fromkeys(GENERAL_REGISTERS, 0) | {"rax": leaf}
+    cr0, cr3, cr4, efer = control(Mode.PROTECTED32)
+    return State(Mode.PROTECTED32, bytes(memory), registers, 2, segments, cr0, cr3, cr4, efer)

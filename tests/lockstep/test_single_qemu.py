@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Single instructions beside QEMU's CPU: in all modes, from the very state that was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from harness.lockstep import single
+from harness.lockstep.alone import predicted
+from harness.lockstep.beside_qemu import BesideQemu
+from harness.lockstep.draw import states
+from harness.lockstep.forms import forms, of_the_list
+from harness.lockstep.single import Tally, compare_form, compare_state, instruction_of
+from harness.lockstep.singles import MODES
+from harness.lockstep.state import BASE, CODE, After, State
+from harness.qemu.vm import QemuFailed
+from models.cpuid import Features
+from models.modes import Mode
+from tests.lockstep.test_single import one_form, tallies
+
+
+@pytest.fixture(scope="module")
+def beside(needs_qemu: None) -> Iterator[BesideQemu]:
+    with BesideQemu() as running:
+        yield running
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_each_system_instruction_does_what_the_cpu_does(mode: Mode, beside: BesideQemu) -> None:
+    found = tallies(forms(of_the_list(mode, plain=False)), 2, beside)
+    assert len(found) > 45
+    assert sum(t.compared for t in found.values()) > 0.8 * sum(t.states for t in found.values())
+    if mode is not Mode.REAL16:
+        assert sum(t.faults for t in found.values()) > 2
+
+
+@pytest.mark.parametrize("mode", [Mode.REAL16, Mode.PROTECTED32, Mode.LONG64])
+def test_plain_instructions_do_what_the_cpu_does(mode: Mode, beside: BesideQemu) -> None:
+    plain = [form for form in forms(of_the_list(mode)) if form.plain]
+    for form in Random(mode.name).sample(plain, 25):
+        tally, difference = compare_form(form, 2, Random(form.name), beside)
+        assert difference is None
+        assert tally.compared, form.name
+
+
+def test_a_wrong_machine_is_found(beside: BesideQemu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that adds one too many where RBX is odd, RBX is what is left."""
+
+    def wrong(state: State, features: Features) -> After:
+        after = predicted(state, features)
+        if state.registers["rbx"] & 1:
+            more = {**after.registers, "rax": after.registers["rax"] + 1}
+            after = replace(after, registers=more)
+        return after
+
+    monkeypatch.setattr(single, "predicted", wrong)
+    _, found = compare_form(one_form(Mode.LONG64, "addq %rbx, %rax"), 20, Random(0), beside)
+    assert found is not None
+    assert (found.difference.by, found.difference.what) == ("machine", "rax")
+    assert {name for name, value in found.smallest.registers.items() if value} == {"rbx"}
+
+
+def drawn(mode: Mode, text: str, seed: int = 0) -> State:
+    return next(states(one_form(mode, text), 1, Random(seed)))
+
+
+def run(beside: BesideQemu, state: State) -> tuple[After, After]:
+    """What the machine says, and what QEMU's CPU does."""
+    instruction = instruction_of(state)
+    state = beside.prepared(state, instruction)
+    ours = predicted(state, beside.features)
+    return ours, beside.run(state, instruction, ours)
+
+
+def test_a_state_that_the_cpu_could_not_be_put_into_is_no_comparison(beside: BesideQemu) -> None:
+    state = drawn(Mode.REAL16, "nop")
+    there = {**state.segments["ds"], "base": 0x1234}  # real mode derives it from the selector
+    state = replace(state, segments={**state.segments, "ds": there})
+    with pytest.raises(QemuFailed, match=r"could not be put into a state of real.*ds_base"):
+        run(beside, state)
+
+
+def test_a_jump_to_where_no_halt_can_be_is_not_watched(beside: BesideQemu) -> None:
+    state = drawn(Mode.PROTECTED32, "jmp *%edx")
+    state = replace(state, registers={**state.registers, "rdx": 0x1234})
+    tally = Tally()
+    assert compare_state(one_form(Mode.PROTECTED32, "jmp *%edx"), state, beside, tally) is None
+    assert (tally.states, tally.compared, tally.refused.total()) == (1, 0, 1)
+
+
+def test_a_fetch_that_fails_behind_the_instruction_is_not_its_fault(beside: BesideQemu) -> None:
+    """Where CR3 leads to no tables, MOV itself completes."""
+    state = drawn(Mode.LONG64, "mov %rax, %cr3")
+    state = replace(state, registers=dict.fromkeys(state.registers, 0x100_0000))
+    ours, seen = run(beside, state)
+    assert seen.fault is None
+    assert seen.registers["cr3"] == ours.registers["cr3"] == 0x100_0000
+    length = instruction_of(state).length
+    assert seen.linear == ours.linear == BASE + CODE + length
+
+
+def test_a_fault_of_the_instruction_is_told_by_its_number(beside: BesideQemu) -> None:
+    state = drawn(Mode.PROTECTED32, "mov %ax, %ds")
+    state = replace(state, registers={**state.registers, "rax": 0x7FF8})  # beyond the GDT
+    ours, seen = run(beside, replace(state, memory=_with_ax(state.memory)))
+    assert ours.fault is not None and ours.detail.startswith("#GP")
+    assert seen.fault == 13
+    assert seen.linear == BASE + CODE
+
+
+def _with_ax(memory: bytes) -> bytes:
+    """`mov %eax, %ds`, whatever register was drawn."""
+    code = bytes((0x8E, 0xD8))
+    return memory[:CODE] + code + b"\x90" + memory[CODE + 3 :]
