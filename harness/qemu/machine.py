@@ -89,6 +89,7 @@ class Machine:
         self._running: tuple[VirtualMachine, Link] | None = None
         self._sequence = 0
         self._leftovers: tuple[Placed, ...] = ()
+        self._stands = False  # the target CPU was seen halted behind the last job
 
     def __enter__(self) -> Machine:
         """Start QEMU. Raises QemuMissing, QemuFailed, AssemblerMissing."""
@@ -177,7 +178,8 @@ class Machine:
         """What was logged of the last job, once its CPU stands. Raises VmDead."""
         vm, _ = self._live
         assert vm.log is not None
-        self._until(lambda: vm.cpu(TARGET).halted, self._patience.silent)
+        if not self._stands:
+            self._until(lambda: vm.cpu(TARGET).halted, self._patience.silent)
         with vm.standing_still():  # CPU 0 logs the interrupts of its timer
             return Logged(vm.log.take(), vm.high_ram)
 
@@ -230,7 +232,8 @@ class Machine:
             debugger.go()
         kind, stopped_at = self._watch(job, number, command, boots)
         arrived = kind is OutcomeKind.HAND_OFF
-        if not arrived:
+        self._stands = kind is OutcomeKind.PARKED
+        if not arrived and (job.place_payload or not self._stands):  # else nobody could arrive
             if kind is not OutcomeKind.SHUTDOWN:
                 self._collect()
             byte = link.get("ARRIVED")
