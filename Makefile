@@ -21,7 +21,7 @@ certify: ## prove hand-off, identity map and frame with proofs that a verified c
 	@$(PYTHON) -m proofs.certify $(ARGS)
 
 test: lint ## lint, run the tests, and prove the shipped trampolines with two solvers
-	@.ci/setup browser
+	@.ci/setup tests
 	@$(PYTHON) -m pytest tests/ -n auto --dist loadfile $(ARGS)
 	@$(PYTHON) -m pytest proofs/ -q -n auto --second-solver
 

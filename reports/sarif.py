@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """SARIF 2.1.0 (OASIS Standard, 27 March 2020): findings on lines of assembly, for code scanning.
 
-Sections in brackets below are the standard's.
+Sections in brackets below are the standard's. What GitHub code scanning asks for beyond it (a text
+that helps with each rule, a line for each result) is there, too: GitHub Docs, "SARIF support for
+code scanning".
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib.metadata import version
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -29,6 +32,8 @@ from trampoline.shipped import contract_of
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
+
+EXPLAIN = "tramp explain FINDING, or tramp explain TRAMPOLINE.CLAIM"
 
 
 class _Part(BaseModel):
@@ -60,7 +65,7 @@ class PhysicalLocation(_Part):
     """[3.29]"""
 
     artifact_location: ArtifactLocation
-    region: Region | None = None
+    region: Region
 
 
 class LogicalLocation(_Part):
@@ -101,12 +106,15 @@ class Rule(_Part):
 
     id: str
     short_description: Message
+    full_description: Message
+    help: Message
 
 
 class Driver(_Part):
     """[3.19]"""
 
     name: str = "trampoline-proofs"
+    version: str
     rules: tuple[Rule, ...]
 
 
@@ -145,25 +153,35 @@ def sarif(records: Iterable[ClaimRecord]) -> bytes:
     ordered = in_order(records)
     rules: dict[str, Rule] = {}
     for record in ordered:
-        text = Message(text=record.sentence or record.claim)
-        rules.setdefault(record.claim, Rule(id=record.claim, short_description=text))
+        rules.setdefault(record.claim, _rule(record.claim, record.sentence or record.claim))
     results = [_result(one) for one in ordered if one.verdict != PROVED]
-    run = Run(tool=Tool(driver=Driver(rules=tuple(rules.values()))), results=tuple(results))
+    driver = Driver(version=version("trampoline-proofs"), rules=tuple(rules.values()))
+    run = Run(tool=Tool(driver=driver), results=tuple(results))
     body = Log(runs=(run,)).model_dump(by_alias=True, exclude_none=True, mode="json")
     return json.dumps({"$schema": SCHEMA, **body}, indent=2).encode() + b"\n"
+
+
+def _rule(claim: str, sentence: str) -> Rule:
+    """A claim; its sentence says what holds if it is PROVED."""
+    return Rule(
+        id=claim,
+        short_description=Message(text=f"The claim {claim} holds."),
+        full_description=Message(text=sentence),
+        help=Message(text=f"{sentence} What breaks it, step by step: {EXPLAIN}"),
+    )
 
 
 def _result(record: ClaimRecord) -> Result:
     found = cause(record)
     if found is not None and found.source:
-        file, _, line = found.source.rpartition(":")
-        where = PhysicalLocation(
-            artifact_location=ArtifactLocation(uri=_uri(record.trampoline, file)),
-            region=Region(start_line=int(line)),
-        )
+        file, _, number = found.source.rpartition(":")
+        line = int(number)
     else:
-        uri = _uri(record.trampoline, "contract.toml")
-        where = PhysicalLocation(artifact_location=ArtifactLocation(uri=uri))
+        file, line = "contract.toml", _line_in_contract(record)
+    where = PhysicalLocation(
+        artifact_location=ArtifactLocation(uri=_uri(record.trampoline, file)),
+        region=Region(start_line=line),
+    )
     named = (LogicalLocation(name=found.place),) if found is not None and found.place else ()
     accepted = record.as_expected and bool(findings([record]))
     return Result(
@@ -174,6 +192,16 @@ def _result(record: ClaimRecord) -> Result:
         partial_fingerprints={"cause/v1": found.fingerprint if found else record.verdict},
         suppressions=(Suppression(justification=record.title),) if accepted else (),
     )
+
+
+def _line_in_contract(record: ClaimRecord) -> int:
+    """Where the contract speaks of the claim; its first line if it does not, or is not there."""
+    contract = contract_of(record.trampoline)
+    if contract.is_file():
+        for number, line in enumerate(contract.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.strip() == f"[expected.{record.claim}]":
+                return number
+    return 1
 
 
 def _uri(trampoline: str, file: str) -> str:

@@ -88,7 +88,10 @@ def test_sarif_names_a_file_also_where_no_line_is_known() -> None:
     for record in (host_broken(), UNKNOWN):
         (result,) = results(record)
         place = result["locations"][0]["physicalLocation"]
-        assert place["artifactLocation"]["uri"] == f"trampoline/{record.trampoline}/contract.toml"
+        contract = f"trampoline/{record.trampoline}/contract.toml"
+        assert place["artifactLocation"]["uri"] == contract
+        line = (ROOT / contract).read_text().splitlines()[place["region"]["startLine"] - 1]
+        assert line == f"[expected.{record.claim}]" or place["region"]["startLine"] == 1
 
 
 def test_sarif_finds_a_host_s_file_among_its_sources() -> None:
