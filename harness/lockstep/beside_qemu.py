@@ -7,13 +7,12 @@ must be the state's.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from functools import cache, cached_property
 from types import TracebackType
 
+from harness.lockstep import loader
 from harness.lockstep.alone import ElsewhereError, features_of, predicted
 from harness.lockstep.emulated import Emulation
 from harness.lockstep.qemu import name
@@ -26,22 +25,19 @@ from harness.lockstep.state import (
     SIZE,
     TABLES,
     After,
-    Fields,
     State,
     control,
     descriptor,
     fields,
-    raw,
 )
 from harness.lockstep.unicorn_cpu import HIDDEN, PHYS_BITS, SELECTORS
 from harness.qemu.entry64 import identity_tables
-from harness.qemu.firmware import Flat, assemble
 from harness.qemu.job import Job
 from harness.qemu.machine import Machine, Patience
 from harness.qemu.vm import QemuFailed, VmDead
 from harness.x86.lift import Instruction, lift
 from models.cpuid import Features
-from models.modes import ARITHMETIC_AND_DIRECTION, CR0_PG, EFER_LMA, GENERAL_REGISTERS, Mode
+from models.modes import ARITHMETIC_AND_DIRECTION, CR0_PG, GENERAL_REGISTERS, Mode
 
 HLT = 0xF4
 PAGE_FAULT = 14
@@ -49,14 +45,6 @@ CPUID = bytes((0x0F, 0xA2))
 PATIENCE = Patience(halted=0.0005)
 BRANCHES = ("J", "CALL", "RET")
 """How names of instructions begin that go elsewhere."""
-_LOADER = Path(__file__).parent / "loader.S"
-_FLAT_DATA, _REAL = 0x68, BASE >> 4
-_FINAL = {
-    Mode.PROTECTED32: "final32",
-    Mode.COMPATIBILITY16: "final16",
-    Mode.COMPATIBILITY32: "final32",
-    Mode.LONG64: "final64",
-}
 
 
 class BesideQemu:
@@ -65,7 +53,7 @@ class BesideQemu:
     def __init__(self) -> None:
         """Raises QemuMissing."""
         self.name = name()
-        self._machine = Machine(PHYS_BITS, patience=PATIENCE, logs=_logged())
+        self._machine = Machine(PHYS_BITS, patience=PATIENCE, logs=loader.elsewhere())
 
     def __enter__(self) -> BesideQemu:
         """Start QEMU. Raises QemuFailed, AssemblerMissing."""
@@ -97,7 +85,7 @@ class BesideQemu:
         """The same with a loader in memory, and a halt where the instruction leads."""
         memory = bytearray(state.memory)
         memory[CODE + instruction.length] = HLT
-        _load(memory, state)
+        loader.put(memory, state)
         made = replace(state, memory=bytes(memory))
         if instruction.mnemonic.startswith(BRANCHES):
             target = predicted(made, self.features).linear
@@ -175,68 +163,8 @@ def _check(state: State, found: Mapping[str, int]) -> None:
 
 
 @cache
-def _loader() -> Flat:
-    return assemble(_LOADER)
-
-
-def _logged() -> tuple[range, range]:
-    """All that a state's memory holds but the loader."""
-    labels = _loader().labels
-    return range(BASE + labels["load"]), range(BASE + labels["end"], BASE + SIZE)
-
-
-@cache
 def _tables() -> bytes:
     return identity_tables(TABLES, 4, PHYS_BITS)
-
-
-@lru_cache(maxsize=64)
-def _packed(segments: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]) -> bytes:
-    """Descriptors, by selector, of which segment registers are loaded."""
-    table = bytearray(8 * 11)
-    for _, parts in segments:
-        one: Fields = dict(parts)
-        at = one["selector"] & ~7
-        table[at : at + 8] = raw(one)
-    return bytes(table)
-
-
-def _load(memory: bytearray, state: State) -> None:
-    """Put the loader into memory, with all that it is to load."""
-    loader = _loader()
-    labels = loader.labels
-    start = labels["load"]
-    memory[:3] = loader.code[:3]
-    memory[start : len(loader.code)] = loader.code[start:]
-
-    def put(label: str, value: int, size: int = 8) -> None:
-        memory[labels[label] : labels[label] + size] = value.to_bytes(size, "little")
-
-    for one in GENERAL_REGISTERS:
-        put(one, state.registers[one])
-    put("rflags", state.rflags)
-    for one in ("cr0", "cr3", "cr4"):
-        put(one, getattr(state, one))
-    put("efer", state.efer & ~EFER_LMA)
-    for one in ("gdtr", "idtr"):
-        base, limit = getattr(state, one)
-        memory[labels[one] : labels[one] + 10] = struct.pack("<HQ", limit, base)
-    for one in SELECTORS:
-        if one != "cs":
-            put(one, state.segments[one]["selector"], 2)
-    final = _FINAL.get(state.mode)
-    real = final is None
-    put("switches", int(not real), 4)
-    put("stack", _REAL if real else 0x58 if final == "final16" else _FLAT_DATA, 2)
-    if final is None:
-        return
-    at = labels[final] if final == "final16" else BASE + labels[final]
-    put("final", at, 4)
-    memory[labels["final"] + 4 : labels["final"] + 6] = state.segments["cs"]["selector"].to_bytes(
-        2, "little"
-    )
-    table = _packed(tuple((n, tuple(one.items())) for n, one in state.segments.items()))
-    memory[labels["descriptors"] : labels["descriptors"] + len(table)] = table
 
 
 def _asking(leaf: int) -> State:

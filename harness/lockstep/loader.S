@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // From a SIPI: puts the CPU into a state, in any mode, and goes to one instruction.
 //
-// It lies in the state's own memory, where no operand lies; beside_qemu.py fills in the values that
+// It lies in the state's own memory, where no operand lies; loader.py fills in the values that
 // stand at its end. Offsets are from that memory's first byte, where CS begins after the SIPI.
 
 #define BASE 0x8000
@@ -142,6 +142,7 @@ own_gdt:
         .balign 8
 descriptors:
         .skip   8 * 11
+own_descriptors:
         .quad   0x000093008000FFFF              // 0x58: data, 64 KiB from BASE on
         .quad   0x00CF9B000000FFFF              // 0x60: code, 32 bits, flat
         .quad   0x00CF93000000FFFF              // 0x68: data, flat
