@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -24,7 +24,7 @@ from harness.lockstep.guards import INPUTS, STATES, of_single, of_whole
 from harness.lockstep.record import SingleRecord, WholeRecord
 from harness.lockstep.singles import MODES, asked, compare_mode, of_trampolines
 from harness.lockstep.whole import QEMU, UNICORN, step_through
-from harness.lockstep.workers import workers
+from harness.lockstep.workers import stepped, workers
 from harness.options import positive
 from reports.files import OUT, write_atomically
 from reports.fingerprint import fingerprint
@@ -60,16 +60,18 @@ def whole(options: Namespace, console: Console) -> GuardRecord:
     """Step through trampolines."""
     whole_mark = fingerprint()
     mark, records = fingerprint(contracts=options.contracts), list[WholeRecord]()
-    beside = QEMU if options.qemu else UNICORN
-    for contract in map(load_contract, options.contracts):
-        path = options.out / f"{contract.name}{'-qemu' if options.qemu else ''}.json"
-        asked = Of(contract.name, beside.name(), mark, options.inputs)
-        record = kept(path, WholeRecord, asked)
+    name = (QEMU if options.qemu else UNICORN).name()
+    known: dict[Path, WholeRecord | None] = {}
+    for path in options.contracts:
+        of = Of(load_contract(path).name, name, mark, options.inputs)
+        known[path] = kept(_file(options, of.name), WholeRecord, of)
+    todo = [path for path, record in known.items() if record is None]
+    found = _found(todo, options, mark, console)
+    for record in known.values():
         if record is None:
-            with console.status(contract.name) as status:
-                say = _saying(status.update, contract.name)
-                record = step_through(contract, options.inputs, mark, say, beside)
-            write_atomically({path: record.model_dump_json(indent=2).encode() + b"\n"})
+            record = next(found)
+            document = record.model_dump_json(indent=2).encode() + b"\n"
+            write_atomically({_file(options, record.trampoline): document})
         inputs = ", ".join(f"{name} {count}" for name, count in record.inputs.items())
         console.print(
             f"{record.trampoline}: {inputs} inputs; {record.steps:,} steps, "
@@ -81,6 +83,31 @@ def whole(options: Namespace, console: Console) -> GuardRecord:
     return of_whole(records, whole_mark)
 
 
+def _found(
+    todo: Sequence[Path], options: Namespace, mark: str, console: Console
+) -> Iterator[WholeRecord]:
+    """Records in this order. One trampoline alone shows its progress; several share the cores."""
+    if len(todo) == 1:
+        contract = load_contract(todo[0])
+        with console.status(contract.name) as status:
+            say = _saying(status.update, contract.name)
+            beside = QEMU if options.qemu else UNICORN
+            record = step_through(contract, options.inputs, mark, say, beside)
+        yield record
+        return
+    found = stepped(todo, options.inputs, mark, options.qemu)
+    for number, path in enumerate(todo, start=1):
+        with console.status(f"{number} of {len(todo)} trampolines: {path.parent.name}"):
+            record = next(found)
+        yield record
+
+
+def _file(options: Namespace, name: str) -> Path:
+    """What is kept of a trampoline or a mode."""
+    file: Path = options.out / f"{name}{'-qemu' if options.qemu else ''}.json"
+    return file
+
+
 def single(options: Namespace, console: Console) -> GuardRecord:
     """Compare single instructions."""
     whole_mark = fingerprint()
@@ -90,7 +117,7 @@ def single(options: Namespace, console: Console) -> GuardRecord:
     shipped = None
     with workers(options.qemu) as compare:
         for mode in MODES:
-            path = options.out / f"single-{mode.name.lower()}{'-qemu' if options.qemu else ''}.json"
+            path = _file(options, f"single-{mode.name.lower()}")
             record = kept(path, SingleRecord, Of(mode.value, name, mark, options.states))
             if record is None:
                 with console.status(mode.value) as status:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Forms of instructions compared on all cores: each process has a CPU of its own beside it."""
+"""Trampolines, and forms of instructions, compared on all cores: each process has its own CPU."""
 
 from __future__ import annotations
 
@@ -10,28 +10,56 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
+from pathlib import Path
 
 from harness.lockstep.beside import Beside
 from harness.lockstep.beside_qemu import BesideQemu
 from harness.lockstep.beside_unicorn import BesideUnicorn
+from harness.lockstep.record import WholeRecord
 from harness.lockstep.singles import Asked, Compare, Compared, compare_one
+from harness.lockstep.whole import QEMU, UNICORN, step_through
+from trampoline.contract import load_contract
 from trampoline.errors import UserError
+
+
+def _processes() -> ProcessPoolExecutor:
+    # z3 does not survive a fork.
+    return ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
+
+
+@contextmanager
+def _killed() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise UserError(
+            "A process that compares instructions was killed, for want of memory perhaps; run "
+            "again: what is complete is kept."
+        ) from None
+
+
+def stepped(paths: Sequence[Path], number: int, mark: str, qemu: bool) -> Iterator[WholeRecord]:
+    """Trampolines by their contracts, in this order, each as by `step_through`.
+
+    Raises UserError.
+    """
+    with _processes() as pool, _killed():
+        yield from pool.map(partial(_step_through, number, mark, qemu), paths)
+
+
+def _step_through(number: int, mark: str, qemu: bool, path: Path) -> WholeRecord:
+    beside = QEMU if qemu else UNICORN
+    return step_through(load_contract(path), number, mark, lambda text: None, beside)
 
 
 @contextmanager
 def workers(qemu: bool) -> Iterator[Compare]:
     """What compares forms, beside QEMU's CPU or unicorn's. It raises UserError."""
-    processes = multiprocessing.get_context("spawn")  # z3 does not survive a fork
-    with ProcessPoolExecutor(mp_context=processes) as pool:
+    with _processes() as pool:
 
         def compare(everything: Sequence[Asked]) -> Iterator[Compared]:
-            try:
+            with _killed():
                 yield from pool.map(partial(_compare, qemu), everything)
-            except BrokenProcessPool:
-                raise UserError(
-                    "A process that compares instructions was killed, for want of memory perhaps; "
-                    "run again: modes that are complete are kept."
-                ) from None
 
         yield compare
 

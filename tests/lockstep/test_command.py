@@ -148,3 +148,19 @@ def test_a_contract_that_is_not_there_is_one_sentence(
     assert "none.toml" in shown.err and "Traceback" not in shown.err
     with pytest.raises(SystemExit):
         command.main(["--inputs", "0"])
+
+
+def test_several_trampolines_are_told_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = LA57.parents[1] / "la57_posted" / "contract.toml"
+    one = ["--out", str(tmp_path), "--inputs", "1"]
+    assert command.main([str(other), *one]) == 0  # kept: it is not stepped through again
+    assert command.main([str(LA57), str(other), *one]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in told] == ["la57_posted", "la57", "la57_posted"]
+    assert told[0] == told[2]
+    third = LA57.parents[1] / "legoos" / "contract.toml"
+    assert command.main([str(third), str(LA57), "--out", str(tmp_path / "new"), *one[2:]]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in told] == ["legoos", "la57"]
