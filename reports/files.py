@@ -123,6 +123,8 @@ def read_one(path: Path) -> ClaimRecord:
     remedy = "delete it or run make prove again."
     try:
         data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ReportError(f"{path}: there is no such file; run make prove to get one.") from error
     except OSError as error:
         raise ReportError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     try:

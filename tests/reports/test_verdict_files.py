@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.record import ClaimRecord
-from reports.files import ReportError, locked, read_all, write_records
+from reports.files import ReportError, locked, read_all, read_one, write_records
 from reports.html import write_page
 from tests.reports.factory import no_samples, proved, refuted, replay, samples
 
@@ -167,6 +167,12 @@ def test_a_broken_or_old_file_is_named_in_one_sentence(
     text = sentence(caught)
     assert text.startswith(f"{path}: {said}")
     assert "delete it" in text
+
+
+def test_a_file_that_is_not_there_is_not_to_be_deleted(tmp_path: Path) -> None:
+    with pytest.raises(ReportError) as caught:
+        read_one(tmp_path / "none.json")
+    assert sentence(caught).endswith("none.json: there is no such file; run make prove to get one.")
 
 
 def test_other_files_in_the_folder_are_passed_over(tmp_path: Path) -> None:
