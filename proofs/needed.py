@@ -10,12 +10,10 @@ for granted, are left out. Without contracts, all shipped trampolines.
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +22,7 @@ import z3
 from rich.console import Console
 
 from harness.guard import GuardRecord
+from harness.processes import all_cores
 from harness.solve.core import core
 from harness.x86.execute import execute
 from proofs.asked import asked
@@ -147,9 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments).contracts
     shipped = contracts()
     mark, console, began, found = fingerprint(), Console(highlight=False), time.monotonic(), []
-    processes = multiprocessing.get_context("spawn")  # z3 does not survive a fork
     try:
-        with ProcessPoolExecutor(mp_context=processes) as pool:
+        with all_cores() as pool:
             for one in pool.map(needed, given or shipped):
                 found.append(one)
                 console.print(

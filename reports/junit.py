@@ -22,7 +22,7 @@ def junit(records: Iterable[ClaimRecord]) -> bytes:
             suite.add_testcase(_case(record))
         document.add_testsuite(suite)
     document.update_statistics()
-    document._elem.attrib.pop("skipped", None)  # no schema knows it there
+    document._elem.attrib.pop("skipped", None)  # Jenkins' schema does not know it there
     return bytes(document.tostring())
 
 

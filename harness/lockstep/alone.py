@@ -98,7 +98,7 @@ def predicted(state: State, features: Features) -> After:
         if end.kind is EndKind.SHUTDOWN:
             return After(fault=0, detail=end.detail)
         if end.kind is EndKind.PARKED:
-            return After(_registers(before, state, cpu), linear=None)
+            return After(_registers(before, state, cpu), parked=True)
         if end.kind not in (EndKind.HAND_OFF, EndKind.SPINNING):
             return After(refused=end.kind.value)
         linear = _value(end.state.rip)

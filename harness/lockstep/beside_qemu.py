@@ -2,7 +2,7 @@
 """One instruction from one state on QEMU's CPU: each time a SIPI, a loader, and a halt behind it.
 
 The registers before and after the instruction are those that QEMU logs (qemu_log.py); those before
-must be the state's.
+must be the state's, as far as the mode shows them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from types import TracebackType
 
 from harness.lockstep import loader
 from harness.lockstep.alone import ElsewhereError, features_of, predicted
+from harness.lockstep.draw import DRAWN_FLAGS
 from harness.lockstep.emulated import Emulation
 from harness.lockstep.qemu import name
 from harness.lockstep.qemu_log import read
 from harness.lockstep.state import (
     BASE,
     CODE,
-    IN_GDT,
     LONG_MODES,
     SIZE,
     TABLES,
@@ -29,20 +29,22 @@ from harness.lockstep.state import (
     control,
     descriptor,
     fields,
+    in_order,
 )
 from harness.lockstep.unicorn_cpu import HIDDEN, PHYS_BITS, SELECTORS
 from harness.qemu.entry64 import identity_tables
-from harness.qemu.job import Job
+from harness.qemu.job import Job, OutcomeKind
 from harness.qemu.machine import Machine, Patience
 from harness.qemu.vm import QemuFailed, VmDead
 from harness.x86.lift import Instruction, lift
 from models.cpuid import Features
-from models.modes import ARITHMETIC_AND_DIRECTION, CR0_PG, GENERAL_REGISTERS, Mode
+from models.modes import CR0_PG, GENERAL_REGISTERS, Mode
 
 HLT = 0xF4
 PAGE_FAULT = 14
 CPUID = bytes((0x0F, 0xA2))
 PATIENCE = Patience(halted=0.0005)
+NO_HALT = "no halt can be where the instruction leads"
 BRANCHES = ("J", "CALL", "RET")
 """How names of instructions begin that go elsewhere."""
 
@@ -51,7 +53,7 @@ class BesideQemu:
     """QEMU's CPU, put into one state after the other. Use it as a context manager."""
 
     def __init__(self) -> None:
-        """Raises QemuMissing."""
+        """Raises QemuMissing, AssemblerMissing."""
         self.name = name()
         self._machine = Machine(PHYS_BITS, patience=PATIENCE, logs=loader.elsewhere())
 
@@ -82,15 +84,22 @@ class BesideQemu:
         return features_of(found)
 
     def prepared(self, state: State, instruction: Instruction) -> State:
-        """The same with a loader in memory, and a halt where the instruction leads."""
+        """The same with a loader in memory, and a halt where the instruction leads.
+
+        Raises ElsewhereError if there can be none.
+        """
         memory = bytearray(state.memory)
         memory[CODE + instruction.length] = HLT
         loader.put(memory, state)
         made = replace(state, memory=bytes(memory))
         if instruction.mnemonic.startswith(BRANCHES):
             target = predicted(made, self.features).linear
-            if target is not None and 0 <= target - BASE < SIZE:
-                memory[target - BASE] = HLT
+            if target is not None:
+                at = target - BASE
+                itself = 0 <= at - CODE < instruction.length
+                if not 0 <= at < SIZE or itself or loader.in_loader(at):
+                    raise ElsewhereError(NO_HALT)
+                memory[at] = HLT
                 made = replace(state, memory=bytes(memory))
         return made
 
@@ -102,7 +111,7 @@ class BesideQemu:
         if ours.linear is not None and ours.fault is None:
             at = ours.linear - BASE
             if not 0 <= at < SIZE or state.memory[at] != HLT:
-                raise ElsewhereError("no halt where the instruction leads")
+                raise ElsewhereError(NO_HALT)
         job = Job(
             image=state.memory,
             base=BASE,
@@ -112,33 +121,40 @@ class BesideQemu:
             before=((TABLES, _tables()),) if state.mode in LONG_MODES else (),
         )
         try:
-            self._machine.replay(job)
+            outcome = self._machine.replay(job)
+            if outcome.kind is OutcomeKind.DEAD:
+                raise VmDead("it stopped answering, twice")
             seen = read(self._machine.logged())
         except VmDead as error:
             raise QemuFailed(f"QEMU was lost at `{instruction}`: {error}") from error
-        return _after(state, seen)
+        behind = BASE + CODE + instruction.length
+        parked = outcome.kind is OutcomeKind.PARKED and outcome.stopped_at == behind
+        return _after(state, seen, parked)
 
 
-def _after(state: State, seen: Emulation) -> After:
-    """What was there when the instruction was done, or had faulted."""
+def _after(state: State, seen: Emulation, parked: bool) -> After:
+    """What was there when the instruction was done, or had faulted. `parked`: in the end the CPU
+    stood halted behind it, because of the instruction or of the halt there."""
     here = (n for n, step in enumerate(seen.steps) if step.address == BASE + CODE)
     number = next(here, None)
     if number is None:
         raise QemuFailed("QEMU's CPU does not come to the instruction.")
     before, later = seen.steps[number], seen.steps[number + 1 :]
     _check(state, before.registers)
-    fault = None
     if later:
-        after = later[0]
-    else:
-        assert seen.last is not None
-        after = seen.last
-        fault = seen.fault if after.address == BASE + CODE else None
-        if fault == PAGE_FAULT and not state.cr0 & CR0_PG:
-            fault = None  # of the next instruction's fetch, which real mode does not log
+        writes = seen.writes[before.writes : later[0].writes]
+        return After(later[0].registers, in_order(writes, state.memory), later[0].address)
+    after = seen.last
+    assert after is not None
     writes = seen.writes[before.writes : after.writes]
-    kept = tuple(one for one in writes if one[0] not in IN_GDT)
-    return After(after.registers, kept, after.address, fault)
+    kept = in_order(writes, state.memory)
+    if after.address != BASE + CODE:  # the next instruction could not be fetched
+        return After(after.registers, kept, after.address)
+    fault = seen.fault
+    if fault == PAGE_FAULT and not state.cr0 & CR0_PG:
+        fault = None  # of the next instruction's fetch, which real mode does not log
+    end = "" if parked or fault is not None else "where it leads is not watched"
+    return After(after.registers, kept, after.address, parked and fault is None, fault, end)
 
 
 def _check(state: State, found: Mapping[str, int]) -> None:
@@ -152,8 +168,8 @@ def _check(state: State, found: Mapping[str, int]) -> None:
         wanted |= {f"{one}_{field}": parts[field] for field in ("base", "limit", *HIDDEN)}
     for one in ("gdtr", "idtr"):
         wanted[f"{one}_base"], wanted[f"{one}_limit"] = getattr(state, one)
-    wanted["rflags"] = state.rflags & ARITHMETIC_AND_DIRECTION
-    shown = {**found, "rflags": found["rflags"] & ARITHMETIC_AND_DIRECTION}
+    wanted["rflags"] = state.rflags & DRAWN_FLAGS
+    shown = {**found, "rflags": found["rflags"] & DRAWN_FLAGS}
     for one, value in wanted.items():
         if shown[one] != value:
             raise QemuFailed(

@@ -11,7 +11,7 @@ import unicorn
 
 from harness.lockstep import unicorn_cpu
 from harness.lockstep.alone import features_of
-from harness.lockstep.state import BASE, CODE, IN_GDT, SIZE, TABLES, After, State
+from harness.lockstep.state import BASE, CODE, SIZE, TABLES, After, State, in_order
 from harness.qemu.entry64 import identity_tables
 from harness.x86.lift import Instruction
 from models.cpuid import Features
@@ -57,7 +57,11 @@ class BesideUnicorn:
         return state
 
     def run(self, state: State, instruction: Instruction, ours: After) -> After:
-        """What the instruction does, whatever the machine says of it."""
+        """What the instruction does, whatever the machine says of it.
+
+        Whether it halts is seen by the one behind it, a NOP.
+        """
+        halts = ours.parked or instruction.mnemonic == "HLT"
         cpu = self._cpu
         if state.memory is not self._memory:
             cpu.mem_write(BASE, state.memory)
@@ -70,7 +74,7 @@ class BesideUnicorn:
             if ".REP" in instruction.mnemonic:
                 cpu.emu_start(state.ip, BASE + instruction.end, count=ENOUGH)
             else:
-                cpu.emu_start(state.ip, 0, count=1)
+                cpu.emu_start(state.ip, 0, count=1 + halts)
         except unicorn.UcError as failed:
             error = str(failed)
         registers = self._reader.read()
@@ -78,11 +82,12 @@ class BesideUnicorn:
             with suppress(unicorn.UcError):
                 at = address - BASE
                 cpu.mem_write(address, state.memory[at : at + size])
-        writes = tuple(one for one in self._writes if one[0] not in IN_GDT)
+        writes = in_order(self._writes, state.memory)
         linear = unicorn_cpu.linear_ip(registers)
+        parked = halts and linear == BASE + instruction.end
         if linear != BASE + CODE:  # what fails there is the next instruction's fetch
-            return After(registers, writes, linear)
-        return After(registers, writes, linear, self._fault, error)
+            return After(registers, writes, linear, parked)
+        return After(registers, writes, linear, fault=self._fault, detail=error)
 
 
 @cache

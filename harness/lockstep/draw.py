@@ -23,6 +23,7 @@ from harness.lockstep.state import (
 )
 from harness.x86.lift import lift
 from models.modes import (
+    ARITHMETIC_AND_DIRECTION,
     CR0_DEFINED,
     CR4_LA57,
     CR4_MODELLED,
@@ -33,6 +34,7 @@ from models.modes import (
     EFER_SCE,
     GENERAL_REGISTERS,
     IA32_EFER,
+    RFLAGS_IF,
     Mode,
 )
 
@@ -47,6 +49,7 @@ LEAVES = (0, 1, 7, 0x8000_0000, 0x8000_0001, 0x8000_0008, 2, 0x20)
 CODE_RIGHTS, DATA_RIGHTS = (0x9A, 0x9B, 0x9E, 0x9F, 0x98), (0x92, 0x93, 0x90, 0x96, 0x97)
 """Present, DPL 0; some readable, writable, conforming, expand-down, accessed. SDM 3A 3.4.5.1."""
 DATA_SEGMENTS = ("ds", "es", "ss", "fs", "gs")
+DRAWN_FLAGS = ARITHMETIC_AND_DIRECTION | RFLAGS_IF
 STACK = ("PUSH", "POP", "CALL", "RET", "RETF")
 FLAT = 0xFFFFF
 
@@ -97,7 +100,7 @@ class _Variant:
         random, mode = self.random, self.form.mode
         width = 64 if mode is Mode.LONG64 else 32
         registers = {name: corner_or_random(random, width) for name in GENERAL_REGISTERS}
-        flags = random.choice((0, random.getrandbits(12))) & 0xCD5
+        flags = random.choice((0, random.getrandbits(12))) & DRAWN_FLAGS
         cr0, cr3, cr4, efer = control(mode)
         state = State(mode, self.memory, registers, flags | 2, self.segments, cr0, cr3, cr4, efer)
         if mode is not Mode.REAL16 and random.random() < 0.3:

@@ -61,6 +61,12 @@ def put(memory: bytearray, state: State) -> None:
     fill("descriptors", _descriptors(table))
 
 
+def in_loader(at: int) -> bool:
+    """Whether a byte of a state's memory is the loader's."""
+    labels = _loader().labels
+    return at < _JUMP or labels["load"] <= at < labels["end"]
+
+
 def elsewhere() -> tuple[range, range]:
     """Linear addresses of all that a state's memory holds but the loader."""
     labels = _loader().labels

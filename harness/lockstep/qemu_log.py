@@ -94,14 +94,15 @@ def _starts(text: bytes) -> Iterator[int]:
 def _between(logged: Logged, text: bytes, done: Emulation) -> int | None:
     """Take over what lies between two records. Returns the vector if the next record is that of an
     interrupt or exception, and not of an instruction."""
-    vector = None
+    vector, found = None, False
     for line in text.splitlines():
         if line.startswith(b"store "):
             if done.steps:  # those before come from the host image, of which no registers are shown
                 done.writes.append(_write(logged, line))
         elif (raised := _RAISED.match(line)) is not None:
-            if raised[1] == _NONE:
+            if raised[1] == _NONE and not found:
                 done.fault = int(raised[2], 16)
+            found = True  # what follows comes of delivering it
         elif (taken := _TAKEN.match(line)) is not None:
             vector = int(taken[1], 16)
         elif not line.startswith(_TIMER):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Single instructions from random states: the machine and its table of operations beside unicorn.
+"""Single instructions from random states: the machine and its table of operations beside a CPU.
 
 The machine executes the instruction on concrete values. Of a plain instruction the terms that the
 table of p-code operations makes are evaluated at the same states.
@@ -113,6 +113,9 @@ def compare_state(form: Form, state: State, beside: Beside, tally: Tally) -> Dif
         return Difference("machine", "fault", "none", f"exception {seen.fault}")
     if seen.detail:
         return Difference("machine", "end", "none", seen.detail)
+    if ours.parked != seen.parked:
+        names = {True: "halts", False: "goes on"}
+        return Difference("machine", "end", names[ours.parked], names[seen.parked])
     tally.compared += 1
     found = next(_differences(form, ours.registers, ours.linear, ours.writes, seen, tally), None)
     if found is not None:
@@ -178,7 +181,8 @@ def _differences(
 
 def _one(writes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     write = together(writes)
-    return [] if write is None else [write]
+    whole = write is not None and write[1] == sum(size for _, size, _ in writes)
+    return [write] if write is not None and whole else writes
 
 
 def _shown(name: str, registers: Mapping[str, int]) -> int:

@@ -107,8 +107,12 @@ def compare_mode(
 
 
 def not_compared(records: Sequence[FormRecord]) -> list[str]:
-    """The forms of which no state could be compared."""
-    return [record.form for record in records if not record.compared]
+    """The forms of which no state could be compared, or nothing of the states."""
+
+    def nothing(record: FormRecord) -> bool:
+        return record.compared > record.faults and not record.registers
+
+    return [record.form for record in records if not record.compared or nothing(record)]
 
 
 def _name(form: Form) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from models.modes import (
@@ -28,6 +28,10 @@ TABLES = 0x8000_0000
 mode."""
 IN_GDT = range(BASE + GDT, BASE + GDT + 8 * GDT_ENTRIES)
 LONG_MODES = (Mode.LONG64, Mode.COMPATIBILITY16, Mode.COMPATIBILITY32)
+ACCESSED = 1 << 8
+"""In a descriptor's upper half."""
+Write = tuple[int, int, int]
+"""Address, size in bytes, value."""
 Fields = Mapping[str, int]
 """Of a segment register: `selector`, `base`, `limit`, `type`, `s`, `dpl`, `present`, `long`,
 `big`."""
@@ -61,16 +65,34 @@ class After:
     """What is there after the instruction.
 
     `registers`: as `unicorn_cpu.Registers` has them; a part that is open is left out. `writes`: in
-    order, without those that set accessed flags of descriptors. `fault`: the exception, or what the
-    machine says of it. `refused`: why the machine does not execute it.
+    order, without those that set accessed flags of descriptors. `linear`: of the next instruction;
+    None: not to be compared. `parked`: the CPU halts. `fault`: the exception, or what the machine
+    says of it. `detail`: of a fault, or how else it ended. `refused`: why the machine does not
+    execute it.
     """
 
     registers: Mapping[str, int] = field(default_factory=dict)
-    writes: tuple[tuple[int, int, int], ...] = ()
+    writes: tuple[Write, ...] = ()
     linear: int | None = None
+    parked: bool = False
     fault: int | None = None
     detail: str = ""
     refused: str = ""
+
+
+def in_order(writes: Iterable[Write], memory: bytes) -> tuple[Write, ...]:
+    """Writes without those by which a CPU sets the accessed flag of a descriptor in the GDT: the
+    upper half, as `memory` has it, with that bit. SDM 3A 3.4.5.1.
+    """
+
+    def sets_accessed(write: Write) -> bool:
+        address, size, value = write
+        at = address - BASE
+        if address not in IN_GDT or at % 8 != 4 or size != 4:
+            return False
+        return value == int.from_bytes(memory[at : at + 4], "little") | ACCESSED
+
+    return tuple(write for write in writes if not sets_accessed(write))
 
 
 def control(mode: Mode) -> tuple[int, int, int, int]:

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -18,24 +15,8 @@ from harness.lockstep.beside_unicorn import BesideUnicorn
 from harness.lockstep.record import WholeRecord
 from harness.lockstep.singles import Asked, Compare, Compared, compare_one
 from harness.lockstep.whole import QEMU, UNICORN, step_through
+from harness.processes import all_cores
 from trampoline.contract import load_contract
-from trampoline.errors import UserError
-
-
-def _processes() -> ProcessPoolExecutor:
-    # z3 does not survive a fork.
-    return ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
-
-
-@contextmanager
-def _killed() -> Iterator[None]:
-    try:
-        yield
-    except BrokenProcessPool:
-        raise UserError(
-            "A process that compares instructions was killed, for want of memory perhaps; run "
-            "again: what is complete is kept."
-        ) from None
 
 
 def stepped(paths: Sequence[Path], number: int, mark: str, qemu: bool) -> Iterator[WholeRecord]:
@@ -43,7 +24,7 @@ def stepped(paths: Sequence[Path], number: int, mark: str, qemu: bool) -> Iterat
 
     Raises UserError.
     """
-    with _processes() as pool, _killed():
+    with all_cores() as pool:
         yield from pool.map(partial(_step_through, number, mark, qemu), paths)
 
 
@@ -55,13 +36,8 @@ def _step_through(number: int, mark: str, qemu: bool, path: Path) -> WholeRecord
 @contextmanager
 def workers(qemu: bool) -> Iterator[Compare]:
     """What compares forms, beside QEMU's CPU or unicorn's. It raises UserError."""
-    with _processes() as pool:
-
-        def compare(everything: Sequence[Asked]) -> Iterator[Compared]:
-            with _killed():
-                yield from pool.map(partial(_compare, qemu), everything)
-
-        yield compare
+    with all_cores() as pool:
+        yield partial(pool.map, partial(_compare, qemu))
 
 
 def _compare(qemu: bool, one: Asked) -> Compared:

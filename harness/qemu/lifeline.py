@@ -16,14 +16,19 @@ import sys
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def main() -> None:
-    """Ask the kernel for SIGKILL at the parent's death, then become the command."""
-    parent, command = int(sys.argv[1]), sys.argv[2:]
+def die_with(parent: int) -> None:
+    """Ask the kernel for SIGKILL at the death of the parent, whose process this is."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # it died before the prctl
         sys.exit(1)
+
+
+def main() -> None:
+    """Become the command."""
+    parent, command = int(sys.argv[1]), sys.argv[2:]
+    die_with(parent)
     os.execvp(command[0], command)
 
 

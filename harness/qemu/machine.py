@@ -349,6 +349,7 @@ class Machine:
         link = Link(vm.own)
         self._running = vm, link
         self._leftovers = ()
+        self._stands = False
         self._sequence = 0
         try:
             self._until(lambda: link.get("BOOTS") == 1, BOOT_TIMEOUT)

@@ -33,9 +33,9 @@ EFER_LMA = 0x400  # SDM 3A 2.2.1
 class QemuMissing(UserError):
     """QEMU is not installed."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str = f"{QEMU} not found; install Debian's qemu-system-x86") -> None:
         """Name the program and the package."""
-        super().__init__(f"{QEMU} not found; install Debian's qemu-system-x86")
+        super().__init__(text)
 
 
 class QemuFailed(UserError):

@@ -30,6 +30,7 @@ MORE = [
 
 def judged(folder: Path, log: bytes) -> str:
     """Errors and warnings, a line each, by the standard's rules and by GitHub's."""
+    assert SARIF_MULTITOOL.is_file(), "run .ci/setup tests first"
     file = folder / "proofs.sarif"
     file.write_bytes(log)
     done = subprocess.run(
