@@ -40,7 +40,11 @@ from harness.x86.lift import Instruction, lift
 from models.cpuid import Features
 from models.modes import CR0_PG, GENERAL_REGISTERS, Mode
 
-HLT = 0xF4
+HALT = bytes((0xF4, 0xEB, 0xFD))
+"""HLT, and back to it if something wakes the CPU, as the second SIPI does that comes late. In all
+modes."""
+AGAIN = 3
+"""Times to look whether an instruction halts: a late SIPI lets the CPU go on."""
 PAGE_FAULT = 14
 CPUID = bytes((0x0F, 0xA2))
 PATIENCE = Patience(halted=0.0005)
@@ -89,17 +93,18 @@ class BesideQemu:
         Raises ElsewhereError if there can be none.
         """
         memory = bytearray(state.memory)
-        memory[CODE + instruction.length] = HLT
+        behind = CODE + instruction.length
+        memory[behind : behind + len(HALT)] = HALT
         loader.put(memory, state)
         made = replace(state, memory=bytes(memory))
         if instruction.mnemonic.startswith(BRANCHES):
             target = predicted(made, self.features).linear
             if target is not None:
-                at = target - BASE
-                itself = 0 <= at - CODE < instruction.length
-                if not 0 <= at < SIZE or itself or loader.in_loader(at):
+                places = range(target - BASE, target - BASE + len(HALT))
+                itself = range(CODE, behind)
+                if any(at not in range(SIZE) or at in itself or loader.owns(at) for at in places):
                     raise ElsewhereError(NO_HALT)
-                memory[at] = HLT
+                memory[places.start : places.stop] = HALT
                 made = replace(state, memory=bytes(memory))
         return made
 
@@ -110,7 +115,7 @@ class BesideQemu:
         """
         if ours.linear is not None and ours.fault is None:
             at = ours.linear - BASE
-            if not 0 <= at < SIZE or state.memory[at] != HLT:
+            if at < 0 or state.memory[at : at + len(HALT)] != HALT:
                 raise ElsewhereError(NO_HALT)
         job = Job(
             image=state.memory,
@@ -120,6 +125,13 @@ class BesideQemu:
             place_payload=False,
             before=((TABLES, _tables()),) if state.mode in LONG_MODES else (),
         )
+        for _ in range(AGAIN):
+            seen = self._seen(job, state, instruction)
+            if seen.parked or not ours.parked:
+                break
+        return seen
+
+    def _seen(self, job: Job, state: State, instruction: Instruction) -> After:
         try:
             outcome = self._machine.replay(job)
             if outcome.kind is OutcomeKind.DEAD:

@@ -61,7 +61,7 @@ def put(memory: bytearray, state: State) -> None:
     fill("descriptors", _descriptors(table))
 
 
-def in_loader(at: int) -> bool:
+def owns(at: int) -> bool:
     """Whether a byte of a state's memory is the loader's."""
     labels = _loader().labels
     return at < _JUMP or labels["load"] <= at < labels["end"]

@@ -19,7 +19,7 @@ from harness.lockstep.compare import FAULTS
 from harness.lockstep.draw import states
 from harness.lockstep.forms import Form
 from harness.lockstep.limits import IGNORED, limit_of
-from harness.lockstep.state import CODE, GDT, GDT_ENTRIES, After, State
+from harness.lockstep.state import CODE, After, State
 from harness.lockstep.table import Instantiated, Table
 from harness.lockstep.together import together
 from harness.x86.errors import Unsupported
@@ -131,7 +131,7 @@ def _fault(ours: After, seen: After, state: State, tally: Tally) -> Difference |
         tally.faults += 1
         tally.compared += 1
         return None
-    limit = limit_of(ours.detail, state.memory[GDT : GDT + 8 * GDT_ENTRIES])
+    limit = limit_of(ours.detail, state, seen)
     if seen.fault is None and limit is not None:
         tally.limits[limit.what] += 1
         return None

@@ -33,9 +33,9 @@ EFER_LMA = 0x400  # SDM 3A 2.2.1
 class QemuMissing(UserError):
     """QEMU is not installed."""
 
-    def __init__(self, text: str = f"{QEMU} not found; install Debian's qemu-system-x86") -> None:
-        """Name the program and the package."""
-        super().__init__(text)
+    def __init__(self, text: str = "") -> None:
+        """Name the program and the package, unless there is a text (of another process)."""
+        super().__init__(text or f"{QEMU} not found; install Debian's qemu-system-x86")
 
 
 class QemuFailed(UserError):

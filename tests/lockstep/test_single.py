@@ -6,19 +6,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
-from harness.lockstep import limits, single, unicorn_cpu
+from harness.lockstep import single, unicorn_cpu
 from harness.lockstep.alone import predicted
 from harness.lockstep.assembled import assembled
 from harness.lockstep.beside import Beside
 from harness.lockstep.beside_unicorn import BesideUnicorn
 from harness.lockstep.draw import states
 from harness.lockstep.forms import Form, executed, forms, of_the_list
-from harness.lockstep.single import Tally, compare_form, compare_state, minimise
-from harness.lockstep.singles import MODES
-from harness.lockstep.state import BASE, CODE, SIZE, After, State
+from harness.lockstep.record import FormRecord
+from harness.lockstep.single import (
+    Tally,
+    compare_form,
+    compare_state,
+    instruction_of,
+    minimise,
+)
+from harness.lockstep.singles import MODES, not_compared
+from harness.lockstep.state import BASE, CODE, GDT, SIZE, After, State, in_order
 from harness.lockstep.table import Table
 from harness.x86.lift import lift
 from harness.x86.pcode import PLAIN
@@ -161,12 +169,72 @@ def test_a_fault_counts_as_a_limit_only_where_the_cpu_is_known_for_it(
         tally = Tally()
         assert compare_state(form, state, beside, tally) is None
         assert tally.compared + tally.limits.total() == 1
-    assert limits.limit_of("#GP: load of CS with 16", bytes(24)) is None
-    both = bytes(16) + bytes([0, 0, 0, 0, 0, 0x9B, 0x60, 0])
-    assert limits.limit_of("#GP: load of CS with 16", both) is limits.LONG_AND_BIG
-    assert limits.limit_of("#GP: load of SS with 2") is limits.NULL_SS
-    assert limits.limit_of("#GP: load of SS with 16") is None
-    assert limits.limit_of("#PF: read at an address that is not mapped") is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "every"),
+    [
+        (Mode.LONG64, "mov %rax, %cr4", "#GP: CR4 may not hold this value"),
+        (Mode.PROTECTED32, "mov %eax, %cr0", "#GP: CR0 may not hold this value"),
+        (Mode.LONG64, "mov %rax, %cr3", "#GP: CR3 has reserved bits set"),
+        (Mode.PROTECTED32, "wrmsr", "#GP: EFER may not hold this value"),
+        (Mode.LONG64, "lgdt 6(%rbx)", "#GP: the table's base is not canonical"),
+        (Mode.LONG64, "jmp *%rdx", "#GP: jump to a non-canonical address"),
+        (Mode.COMPATIBILITY32, "ljmpl *6(%ebx)", "#GP: load of CS with 16"),
+        (Mode.LONG64, "mov %ax, %ss", "#GP: load of SS with 16"),
+        (Mode.REAL16, "movw %cx, 6(%bx)", "#GP or #SS: the segment's limit is exceeded"),
+    ],
+)
+def test_a_machine_that_faults_always_is_not_excused(
+    mode: Mode,
+    text: str,
+    every: str,
+    beside: BesideUnicorn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wrong(state: State, features: Features) -> After:
+        return After(fault=0, detail=every)
+
+    monkeypatch.setattr(single, "predicted", wrong)
+    _, found = compare_form(one_form(mode, text), 40, Random(0), beside)
+    assert found is not None
+    assert (found.difference.what, found.difference.observed) == ("fault", "no fault")
+
+
+@pytest.mark.parametrize("text", ["nop", "hlt", "wbinvd"])
+def test_a_halt_is_seen(text: str, beside: BesideUnicorn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(state: State, features: Features) -> After:
+        after = predicted(state, features)
+        goes_on = BASE + CODE + instruction_of(state).length if after.parked else None
+        return replace(after, parked=not after.parked, linear=goes_on)
+
+    form = one_form(Mode.PROTECTED32, text)
+    assert compare_form(form, 12, Random(0), beside)[1] is None
+    monkeypatch.setattr(single, "predicted", wrong)
+    _, found = compare_form(form, 12, Random(0), beside)
+    assert found is not None and found.difference.what == "end"
+
+
+def test_a_write_to_the_gdt_is_left_out_only_if_it_sets_an_accessed_flag() -> None:
+    memory = bytearray(SIZE)
+    memory[GDT + 12 : GDT + 16] = (0x00CF_9A00).to_bytes(4, "little")
+    flag, other = (BASE + GDT + 12, 4, 0x00CF_9B00), (BASE + GDT + 12, 4, 0x00CF_9300)
+    byte, elsewhere = (BASE + GDT + 8, 1, 5), (BASE + 4, 4, 0x100)
+    assert in_order([flag, other, byte, elsewhere], bytes(memory)) == (other, byte, elsewhere)
+
+
+def test_a_write_before_one_that_breaks_the_row_is_compared(beside: BesideUnicorn) -> None:
+    ours, theirs = [(0, 1, 1), (9, 1, 2)], [(0, 1, 3), (9, 1, 2)]
+    assert single._one(ours) == ours != single._one(theirs)
+    assert single._one([(0, 1, 1), (1, 1, 2)]) == [(0, 2, 0x201)]
+
+
+def test_a_prediction_that_says_nothing_is_no_comparison() -> None:
+    fields = {"form": "nop", "shipped": True, "states": 9, "by_table": 0, "writes": 0}
+    more: dict[str, Any] = {**fields, "refused": {}, "limits": {}}
+    empty = FormRecord(compared=9, faults=2, registers=0, **more)
+    faults = FormRecord(compared=9, faults=9, registers=0, **more)
+    assert not_compared([empty, faults]) == ["nop"]
 
 
 def test_a_unicorn_that_keeps_its_registers_elsewhere_is_refused(

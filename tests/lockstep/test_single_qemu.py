@@ -116,3 +116,36 @@ def _with_ax(memory: bytes) -> bytes:
     """`mov %eax, %ds`, whatever register was drawn."""
     code = bytes((0x8E, 0xD8))
     return memory[:CODE] + code + b"\x90" + memory[CODE + 3 :]
+
+
+@pytest.mark.parametrize("to", [CODE, CODE + 1, 1, 0x4100])
+def test_a_jump_into_itself_or_the_loader_is_not_watched(to: int, beside: BesideQemu) -> None:
+    state = drawn(Mode.PROTECTED32, "jmp *%edx")
+    state = replace(state, registers=dict.fromkeys(state.registers, BASE + to))
+    tally = Tally()
+    assert compare_state(one_form(Mode.PROTECTED32, "jmp *%edx"), state, beside, tally) is None
+    assert (tally.states, tally.compared, tally.refused.total()) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("text", ["nop", "hlt"])
+def test_a_halt_is_seen(text: str, beside: BesideQemu, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(state: State, features: Features) -> After:
+        after = predicted(state, features)
+        goes_on = BASE + CODE + instruction_of(state).length if after.parked else None
+        return replace(after, parked=not after.parked, linear=goes_on)
+
+    form = one_form(Mode.PROTECTED32, text)
+    assert compare_form(form, 12, Random(0), beside)[1] is None
+    monkeypatch.setattr(single, "predicted", wrong)
+    _, found = compare_form(form, 12, Random(0), beside)
+    assert found is not None and found.difference.what == "end"
+
+
+def test_the_first_exception_counts_where_delivering_it_raises_another(beside: BesideQemu) -> None:
+    """In real mode, with an empty IDT: UD2 is no #GP."""
+    state = drawn(Mode.REAL16, "nop")
+    memory = state.memory[:CODE] + bytes((0x0F, 0x0B)) + state.memory[CODE + 2 :]
+    state = replace(state, memory=memory)
+    instruction = instruction_of(state)
+    seen = beside.run(beside.prepared(state, instruction), instruction, After(fault=0))
+    assert (seen.fault, seen.parked, seen.linear) == (6, False, BASE + CODE)
