@@ -211,6 +211,7 @@ def _jump(machine: Machine, instruction: Instruction, jump: Jump) -> list[Cpu]:
         if jump.target == instruction.offset:
             machine.end(EndKind.SPINNING, "")
             return []
+        _check_turns(machine, instruction, jump.target, z3.BoolVal(True))
         cpu.pc = jump.target
         return [cpu]
     taken = simplify(jump.condition != 0)

@@ -232,3 +232,10 @@ def test_memory_at_entry_is_still_there_around_a_fill(tmp_path: Path) -> None:
     code = FILL.replace("{count}", "4") + "rep stosl; movl 0x400000, %ebx"
     end = finish(tmp_path, code)
     assert "memory_at_entry" in variables(end.state.registers["rbx"])
+
+
+@pytest.mark.parametrize("body", ["nop", "lock btsl $0, OFF(area)(%esi)"])
+def test_a_loop_without_an_end_is_left_after_some_turns(body: str, tmp_path: Path) -> None:
+    """Each turn that is locked makes what follows dearer: 5,000 instructions would take minutes."""
+    text = refusal(run(tmp_path, f"1: {body}; pause; jmp 1b", 32))
+    assert f"more than {engine.MAX_TURNS} turns of a loop that cannot be summarised" in text
