@@ -97,8 +97,8 @@ def compare_state(form: Form, state: State, beside: Beside, tally: Tally) -> Dif
     try:
         state = beside.prepared(state, instruction)
         ours = predicted(state, beside.features)
-    except ElsewhereError:
-        ours = After(refused="memory that the state does not have")
+    except ElsewhereError as error:
+        ours = After(refused=str(error))
     if ours.refused:
         tally.refused[re.sub("`[^`]*`|0x[0-9a-f]+|[0-9]+", "...", ours.refused)] += 1
         return None
