@@ -201,16 +201,18 @@ def test_a_machine_that_faults_always_is_not_excused(
     assert (found.difference.what, found.difference.observed) == ("fault", "no fault")
 
 
+def halted_otherwise(state: State, features: Features) -> After:
+    """A machine that halts where it should go on, and the other way round."""
+    after = predicted(state, features)
+    goes_on = BASE + CODE + instruction_of(state).length if after.parked else None
+    return replace(after, parked=not after.parked, linear=goes_on)
+
+
 @pytest.mark.parametrize("text", ["nop", "hlt", "wbinvd"])
 def test_a_halt_is_seen(text: str, beside: BesideUnicorn, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(state: State, features: Features) -> After:
-        after = predicted(state, features)
-        goes_on = BASE + CODE + instruction_of(state).length if after.parked else None
-        return replace(after, parked=not after.parked, linear=goes_on)
-
     form = one_form(Mode.PROTECTED32, text)
     assert compare_form(form, 12, Random(0), beside)[1] is None
-    monkeypatch.setattr(single, "predicted", wrong)
+    monkeypatch.setattr(single, "predicted", halted_otherwise)
     _, found = compare_form(form, 12, Random(0), beside)
     assert found is not None and found.difference.what == "end"
 

@@ -20,7 +20,7 @@ from harness.lockstep.state import BASE, CODE, After, State
 from harness.qemu.vm import QemuFailed
 from models.cpuid import Features
 from models.modes import Mode
-from tests.lockstep.test_single import one_form, tallies
+from tests.lockstep.test_single import halted_otherwise, one_form, tallies
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +129,9 @@ def test_a_jump_into_itself_or_the_loader_is_not_watched(to: int, beside: Beside
 
 @pytest.mark.parametrize("text", ["nop", "hlt"])
 def test_a_halt_is_seen(text: str, beside: BesideQemu, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(state: State, features: Features) -> After:
-        after = predicted(state, features)
-        goes_on = BASE + CODE + instruction_of(state).length if after.parked else None
-        return replace(after, parked=not after.parked, linear=goes_on)
-
     form = one_form(Mode.PROTECTED32, text)
     assert compare_form(form, 12, Random(0), beside)[1] is None
-    monkeypatch.setattr(single, "predicted", wrong)
+    monkeypatch.setattr(single, "predicted", halted_otherwise)
     _, found = compare_form(form, 12, Random(0), beside)
     assert found is not None and found.difference.what == "end"
 
