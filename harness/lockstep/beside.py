@@ -13,8 +13,6 @@ from models.cpuid import Features
 class Beside(Protocol):
     """A CPU that can be put into a state."""
 
-    name: str
-
     @property
     def features(self) -> Features:
         """What CPUID tells of it."""

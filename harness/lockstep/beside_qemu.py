@@ -7,16 +7,16 @@ must be the state's, as far as the mode shows them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, cached_property
-from types import TracebackType
 
 from harness.lockstep import loader
 from harness.lockstep.alone import ElsewhereError, features_of, predicted
 from harness.lockstep.draw import DRAWN_FLAGS
 from harness.lockstep.emulated import Emulation
-from harness.lockstep.qemu import name
+from harness.lockstep.qemu import watched
 from harness.lockstep.qemu_log import read
 from harness.lockstep.state import (
     BASE,
@@ -35,7 +35,7 @@ from harness.lockstep.unicorn_cpu import HIDDEN, PHYS_BITS, SELECTORS
 from harness.qemu.entry64 import identity_tables
 from harness.qemu.job import Job, OutcomeKind
 from harness.qemu.machine import Machine, Patience
-from harness.qemu.vm import QemuFailed, VmDead
+from harness.qemu.vm import QemuFailed
 from harness.x86.lift import Instruction, lift
 from models.cpuid import Features
 from models.modes import CR0_PG, GENERAL_REGISTERS, Mode
@@ -53,27 +53,19 @@ BRANCHES = ("J", "CALL", "RET")
 """How names of instructions begin that go elsewhere."""
 
 
+@contextmanager
+def beside_qemu() -> Iterator[BesideQemu]:
+    """A QEMU of its own. Raises QemuMissing, QemuFailed, AssemblerMissing."""
+    with Machine(PHYS_BITS, patience=PATIENCE, logs=loader.elsewhere()) as machine:
+        yield BesideQemu(machine)
+
+
 class BesideQemu:
-    """QEMU's CPU, put into one state after the other. Use it as a context manager."""
+    """QEMU's CPU, put into one state after the other."""
 
-    def __init__(self) -> None:
-        """Raises QemuMissing, AssemblerMissing."""
-        self.name = name()
-        self._machine = Machine(PHYS_BITS, patience=PATIENCE, logs=loader.elsewhere())
-
-    def __enter__(self) -> BesideQemu:
-        """Start QEMU. Raises QemuFailed, AssemblerMissing."""
-        self._machine.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End QEMU."""
-        self._machine.__exit__(kind, error, trace)
+    def __init__(self, machine: Machine) -> None:
+        """`machine`: a running one that logs what a state's memory holds."""
+        self._machine = machine
 
     @cached_property
     def features(self) -> Features:
@@ -132,16 +124,10 @@ class BesideQemu:
         return seen
 
     def _seen(self, job: Job, state: State, instruction: Instruction) -> After:
-        try:
-            outcome = self._machine.replay(job)
-            if outcome.kind is OutcomeKind.DEAD:
-                raise VmDead("it stopped answering, twice")
-            seen = read(self._machine.logged())
-        except VmDead as error:
-            raise QemuFailed(f"QEMU was lost at `{instruction}`: {error}") from error
+        outcome, log = watched(self._machine, job, f"at `{instruction}`")
         behind = BASE + CODE + instruction.length
         parked = outcome.kind is OutcomeKind.PARKED and outcome.stopped_at == behind
-        return _after(state, seen, parked)
+        return _after(state, read(log), parked)
 
 
 def _after(state: State, seen: Emulation, parked: bool) -> After:

@@ -23,8 +23,6 @@ ENOUGH = 1 << 16
 class BesideUnicorn:
     """Unicorn's CPU, put into one state after the other."""
 
-    name = unicorn_cpu.NAME
-
     def __init__(self) -> None:
         """A CPU with the memory that states have."""
         self._cpu = unicorn_cpu.new_cpu(64)

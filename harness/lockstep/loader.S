@@ -58,51 +58,31 @@ wide:
         movq    r15(%rip), %r15
         ljmpl   *final(%rip)
 
+// The last part of 16- and 32-bit code. `origin`: linear address of offset 0, less CS.base.
+        .macro  load_all origin
+        movw    %cs:\origin + OFFSET(stack), %ss
+        movl    $\origin + OFFSET(rflags), %esp
+        popfl
+        .irp    name, ds, es, fs, gs, ss
+        movw    %cs:\origin + OFFSET(\name), %\name
+        .endr
+        lgdtl   %cs:\origin + OFFSET(gdtr)
+        lidtl   %cs:\origin + OFFSET(idtr)
+        movl    %cs:\origin + OFFSET(cr0), %eax
+        movl    %eax, %cr0
+        .irp    name, ax, bx, cx, dx, si, di, bp, sp
+        movl    %cs:\origin + OFFSET(r\name), %e\name
+        .endr
+        jmp     instruction
+        .endm
+
         .code16
 final16:
-        movw    %cs:OFFSET(stack), %ss
-        movl    $OFFSET(rflags), %esp
-        popfl
-        movw    %cs:OFFSET(ds), %ds
-        movw    %cs:OFFSET(es), %es
-        movw    %cs:OFFSET(fs), %fs
-        movw    %cs:OFFSET(gs), %gs
-        movw    %cs:OFFSET(ss), %ss
-        lgdtl   %cs:OFFSET(gdtr)
-        lidtl   %cs:OFFSET(idtr)
-        movl    %cs:OFFSET(cr0), %eax
-        movl    %eax, %cr0
-        movl    %cs:OFFSET(rax), %eax
-        movl    %cs:OFFSET(rbx), %ebx
-        movl    %cs:OFFSET(rcx), %ecx
-        movl    %cs:OFFSET(rdx), %edx
-        movl    %cs:OFFSET(rsi), %esi
-        movl    %cs:OFFSET(rdi), %edi
-        movl    %cs:OFFSET(rbp), %ebp
-        movl    %cs:OFFSET(rsp), %esp
-        jmp     instruction
+        load_all 0
 
         .code32
 final32:
-        movw    %cs:LINEAR(stack), %ss
-        movl    $LINEAR(rflags), %esp
-        popfl
-        movw    %cs:LINEAR(ds), %ds
-        movw    %cs:LINEAR(es), %es
-        movw    %cs:LINEAR(fs), %fs
-        movw    %cs:LINEAR(gs), %gs
-        movw    %cs:LINEAR(ss), %ss
-        lgdtl   %cs:LINEAR(gdtr)
-        lidtl   %cs:LINEAR(idtr)
-        movl    %cs:LINEAR(rax), %eax
-        movl    %cs:LINEAR(rbx), %ebx
-        movl    %cs:LINEAR(rcx), %ecx
-        movl    %cs:LINEAR(rdx), %edx
-        movl    %cs:LINEAR(rsi), %esi
-        movl    %cs:LINEAR(rdi), %edi
-        movl    %cs:LINEAR(rbp), %ebp
-        movl    %cs:LINEAR(rsp), %esp
-        jmp     instruction
+        load_all BASE
 
         .code64
 final64:

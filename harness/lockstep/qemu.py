@@ -18,8 +18,8 @@ from harness.lockstep.emulated import Emulation
 from harness.lockstep.inputs import predictions
 from harness.lockstep.qemu_log import read
 from harness.lockstep.unicorn_cpu import PHYS_BITS
-from harness.qemu.job import Job, OutcomeKind
-from harness.qemu.log import EVERYWHERE
+from harness.qemu.job import Job, Outcome, OutcomeKind
+from harness.qemu.log import EVERYWHERE, Logged
 from harness.qemu.machine import Machine, Patience
 from harness.qemu.vm import QEMU, QemuFailed, QemuMissing, VmDead
 from harness.replay.cpu import QEMU_CPU
@@ -95,14 +95,20 @@ def observe(predictor: Predictor, machine: Machine, prediction: Prediction) -> E
     job = _job(predictor, machine, prediction)
     if isinstance(job, str):
         return job
-    try:
-        if machine.replay(job).kind is OutcomeKind.DEAD:
-            raise VmDead("it stopped answering, twice")
-        logged = machine.logged()
-    except VmDead as error:
-        given = ", ".join(f"{n} = {v:#x}" for n, v in prediction.given.values.items() if v)
-        raise QemuFailed(f"QEMU was lost while it was watched: {error}; input: {given}") from error
+    given = ", ".join(f"{n} = {v:#x}" for n, v in prediction.given.values.items() if v)
+    _, logged = watched(machine, job, f"input: {given}")
     return as_far_as_foretold(prediction, read(logged))
+
+
+def watched(machine: Machine, job: Job, what: str) -> tuple[Outcome, Logged]:
+    """How a job ended, and what was logged of it. Raises QemuFailed, which names `what` it was."""
+    try:
+        outcome = machine.replay(job)
+        if outcome.kind is OutcomeKind.DEAD:
+            raise VmDead("it stopped answering, twice")
+        return outcome, machine.logged()
+    except VmDead as error:
+        raise QemuFailed(f"QEMU was lost while it was watched: {error}; {what}") from error
 
 
 def as_far_as_foretold(prediction: Prediction, seen: Emulation) -> Emulation:

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from harness.lockstep.beside import Beside
-from harness.lockstep.beside_qemu import BesideQemu
+from harness.lockstep.beside_qemu import beside_qemu
 from harness.lockstep.beside_unicorn import BesideUnicorn
 from harness.lockstep.record import WholeRecord
 from harness.lockstep.singles import Asked, Compare, Compared, compare_one
@@ -51,4 +51,4 @@ def _beside(qemu: bool) -> Beside:
         return BesideUnicorn()
     open_until_the_end = ExitStack()
     atexit.register(open_until_the_end.close)
-    return open_until_the_end.enter_context(BesideQemu())
+    return open_until_the_end.enter_context(beside_qemu())

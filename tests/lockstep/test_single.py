@@ -117,18 +117,20 @@ def test_states_differ_in_values_of_all_kinds() -> None:
     assert len({state.rflags for state in drawn}) > 10
 
 
+def one_too_many(state: State, features: Features) -> After:
+    """A machine that adds one too many to RAX where RBX is odd."""
+    after = predicted(state, features)
+    if state.registers["rbx"] & 1:
+        more = {**after.registers, "rax": after.registers["rax"] + 1}
+        after = replace(after, registers=more)
+    return after
+
+
 def test_a_difference_is_made_small(beside: BesideUnicorn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a machine that adds one too many where RBX is odd, RBX is what is left."""
     form = one_form(Mode.LONG64, "addq %rbx, %rax")
 
-    def wrong(state: State, features: Features) -> After:
-        after = predicted(state, features)
-        if state.registers["rbx"] & 1:
-            more = {**after.registers, "rax": after.registers["rax"] + 1}
-            after = replace(after, registers=more)
-        return after
-
-    monkeypatch.setattr(single, "predicted", wrong)
+    monkeypatch.setattr(single, "predicted", one_too_many)
     _, found = compare_form(form, 40, Random(0), beside)
     assert found is not None
     assert (found.difference.by, found.difference.what) == ("machine", "rax")

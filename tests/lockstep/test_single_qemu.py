@@ -11,21 +11,20 @@ import pytest
 
 from harness.lockstep import single
 from harness.lockstep.alone import predicted
-from harness.lockstep.beside_qemu import BesideQemu
+from harness.lockstep.beside_qemu import BesideQemu, beside_qemu
 from harness.lockstep.draw import states
 from harness.lockstep.forms import forms, of_the_list
 from harness.lockstep.single import Tally, compare_form, compare_state, instruction_of
 from harness.lockstep.singles import MODES
 from harness.lockstep.state import BASE, CODE, After, State
 from harness.qemu.vm import QemuFailed
-from models.cpuid import Features
 from models.modes import Mode
-from tests.lockstep.test_single import halted_otherwise, one_form, tallies
+from tests.lockstep.test_single import halted_otherwise, one_form, one_too_many, tallies
 
 
 @pytest.fixture(scope="module")
 def beside(needs_qemu: None) -> Iterator[BesideQemu]:
-    with BesideQemu() as running:
+    with beside_qemu() as running:
         yield running
 
 
@@ -50,14 +49,7 @@ def test_plain_instructions_do_what_the_cpu_does(mode: Mode, beside: BesideQemu)
 def test_a_wrong_machine_is_found(beside: BesideQemu, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one that adds one too many where RBX is odd, RBX is what is left."""
 
-    def wrong(state: State, features: Features) -> After:
-        after = predicted(state, features)
-        if state.registers["rbx"] & 1:
-            more = {**after.registers, "rax": after.registers["rax"] + 1}
-            after = replace(after, registers=more)
-        return after
-
-    monkeypatch.setattr(single, "predicted", wrong)
+    monkeypatch.setattr(single, "predicted", one_too_many)
     _, found = compare_form(one_form(Mode.LONG64, "addq %rbx, %rax"), 20, Random(0), beside)
     assert found is not None
     assert (found.difference.by, found.difference.what) == ("machine", "rax")
