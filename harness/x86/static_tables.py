@@ -16,13 +16,15 @@ ENTRY = 8  # bytes of a paging-structure entry
 def static_tables(memory: Memory, tables: range) -> Memory:
     """The memory with the known entries in `tables` (image offsets) written out."""
     image = memory.image
+    filled_in = {
+        byte
+        for start, word in image.words.items()
+        for byte in range(start, start + word.size() // 8)
+    }
+    open_bytes = image.unknown | filled_in
     run: list[tuple[int, int]] = []  # (offset, entry), equal steps
     for offset in range(tables.start, tables.stop, ENTRY):
-        mailbox = any(
-            offset < start + word.size() // 8 and start < offset + ENTRY
-            for start, word in image.words.items()
-        )
-        if mailbox or not image.unknown.isdisjoint(range(offset, offset + ENTRY)):
+        if not open_bytes.isdisjoint(range(offset, offset + ENTRY)):
             memory, run = _write(memory, run), []
             continue
         entry = int.from_bytes(image.data[offset : offset + ENTRY], "little")

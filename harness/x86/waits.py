@@ -32,6 +32,9 @@ from harness.x86.system import NO_EFFECT, handler
 from harness.x86.terms import variables
 from models.modes import Mode
 
+MAX_READINGS = 64
+"""Of shared words on one path: thirty times what any trampoline here needs. Each is compared with
+all before it."""
 ARITHMETIC = frozenset({"CF", "PF", "AF", "ZF", "SF", "OF"})
 _BRANCHES = frozenset(
     {
@@ -65,6 +68,7 @@ class Round:
 def ends_round(machine: Machine, now: Cpu) -> Round | None:
     """How the path ends here, if it has come round in a loop that only waits; else None.
 
+    Raises Unsupported where a path reads such words again and again, and never is as it was before.
     `now` is a copy of the machine's CPU, which stands before an instruction. It is kept to be
     compared with, where the instruction before has read a shared word.
     """
@@ -74,15 +78,33 @@ def ends_round(machine: Machine, now: Cpu) -> Round | None:
         return None
     reading = Reading(now, first)
     for before in reversed(cpu.readings):
-        here = (before.cpu.pc, before.cpu.mode) == (cpu.pc, cpu.mode)
-        if here and _alike(machine, before, reading):
+        if _same_read(before, reading) and _alike(machine, before, reading):
             waits = len(cpu.path) > len(before.cpu.path)
             return Round(EndKind.WAITING if waits else EndKind.SPINNING, before.accesses)
+    if len(cpu.readings) == MAX_READINGS:
+        raise machine.refuse(f"more than {MAX_READINGS} reads of shared words on one path")
     cpu.readings = (*cpu.readings, reading)
     return None
 
 
-_SAME = ("paging", "identity_slots", "proved_in", "tables_fresh", "walked", "table_loads")
+def _same_read(before: Reading, now: Reading) -> bool:
+    """The same instruction has read, in the same way. To other CPUs that matters: a lock may
+    be asked for again without a LOCK prefix."""
+    old, new = before.cpu, now.cpu
+    here = (old.pc, old.mode, old.trace[-1]) == (new.pc, new.mode, new.trace[-1])
+    ours, theirs = old.accesses[before.accesses :], new.accesses[now.accesses :]
+    return here and len(ours) == len(theirs) and all(map(_same_access, ours, theirs))
+
+
+def _same_access(one: Access, other: Access) -> bool:
+    if (one.instruction, one.kind, one.size) != (other.instruction, other.kind, other.size):
+        return False
+    if one.expected is None or other.expected is None:
+        return one.expected is other.expected and bool(one.linear.eq(other.linear))
+    return bool(one.linear.eq(other.linear) and one.expected.eq(other.expected))
+
+
+_SAME = ("paging", "way", "identity_slots", "proved_in", "tables_fresh", "walked", "table_loads")
 """What must be the same of two CPUs that are alike, beside the terms."""
 
 
@@ -94,6 +116,10 @@ def _alike(machine: Machine, before: Reading, now: Reading) -> bool:
     """
     old, new = before.cpu, now.cpu
     if any(getattr(old, name) != getattr(new, name) for name in _SAME):
+        return False
+    if not old.origin.eq(new.origin) or old.host_tables is not new.host_tables:
+        return False
+    if [p.halved for p in (old.gdtr, old.idtr)] != [p.halved for p in (new.gdtr, new.idtr)]:
         return False
     repeated = _repetitions(machine, before, now)
     pairs: list[tuple[z3.ExprRef, z3.ExprRef]] = []

@@ -178,6 +178,9 @@ MUTANTS = {
         PATCHES,
         {"1:\tlock btsl\t$LOCK_BIT, OFF(tr_lock)\n\tjnc": "1:\ttestl\t$1, OFF(tr_lock)\n\tjz"},
     ),
+    "asks for the lock again without LOCK": Mutant(
+        PATCHES, {"1:\tlock btsl": "\tlock\n1:\tbtsl"}
+    ),
     "takes the lock by an instruction without LOCK": Mutant(
         PATCHES, {"1:\tlock btsl": "1:\tbtsl"}
     ),

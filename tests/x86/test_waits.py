@@ -10,6 +10,7 @@ import z3
 
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, Run
+from harness.x86.waits import MAX_READINGS
 from tests.x86.small import run
 from tests.x86.values import Chosen, value_of
 
@@ -22,6 +23,7 @@ WAITS = {
     "a lock that tests first": f"1: btl $0, {WORD}; jc 2f; lock btsl $0, {WORD}; jnc 3f; "
     "2: pause; jmp 1b; 3: ",
     "a lock without LOCK": f"1: btsl $0, {WORD}; jnc 2f; pause; jmp 1b; 2: ",
+    "a lock with LOCK the first time only": f"lock; 1: btsl $0, {WORD}; jnc 2f; pause; jmp 1b; 2: ",
     "a comparison": f"1: pause; cmpl $5, {WORD}; jne 1b; ",
     "a load": f"1: movl {WORD}, %eax; pause; testl %eax, %eax; jz 1b; ",
     "a bit": f"1: btl $3, {WORD}; jnc 1b; ",
@@ -56,7 +58,13 @@ def test_it_is_left_once_for_all_rounds(name: str, tmp_path: Path) -> None:
     assert kinds(shared(WAITS[name], tmp_path)) == ["PARKED", "WAITING"]
 
 
-@pytest.mark.parametrize("name", ["a spin lock", "a lock without LOCK", "a comparison"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a spin lock", "a lock without LOCK", "a lock with LOCK the first time only"),
+        "a comparison",
+    ],
+)
 def test_it_says_where_the_round_began(name: str, tmp_path: Path) -> None:
     for end in shared(WAITS[name], tmp_path).ends:
         if end.kind is EndKind.WAITING:
@@ -138,6 +146,12 @@ def test_what_the_last_round_saw_is_still_open_on_the_way_out(tmp_path: Path) ->
     found = [z3.Extract(31, 0, end.state.registers["rbx"]) for end in ends]
     solver.add(z3.Or(*(z3.And(*e.path, rbx == 10) for e, rbx in zip(ends, found, strict=True))))
     assert solver.check() == z3.sat
+
+
+def test_a_path_that_reads_shared_words_for_ever_is_refused_soon(tmp_path: Path) -> None:
+    (end,) = shared(f"1: lock btcl $0, {WORD}; jmp 1b; ", tmp_path).ends
+    assert end.kind is EndKind.UNSUPPORTED
+    assert f"more than {MAX_READINGS} reads of shared words on one path" in end.detail
 
 
 def test_a_loop_that_is_never_left_spins(tmp_path: Path) -> None:
