@@ -23,6 +23,9 @@ def all_cores() -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(mp_context=spawned, initializer=_bound, initargs=given) as pool:
         try:
             yield pool
+        except UserError:
+            pool.shutdown(cancel_futures=True)  # what is under way comes to its end, and no more
+            raise
         except BaseException as error:
             for child in multiprocessing.active_children():
                 child.kill()

@@ -16,6 +16,7 @@ from harness.lockstep import loader
 from harness.lockstep.alone import ElsewhereError, features_of, predicted
 from harness.lockstep.draw import DRAWN_FLAGS
 from harness.lockstep.emulated import Emulation
+from harness.lockstep.forbidden import written
 from harness.lockstep.qemu import watched
 from harness.lockstep.qemu_log import read
 from harness.lockstep.state import (
@@ -44,7 +45,8 @@ HALT = bytes((0xF4, 0xEB, 0xFD))
 """HLT, and back to it if something wakes the CPU, as the second SIPI does that comes late. In all
 modes."""
 AGAIN = 3
-"""Times to look whether an instruction halts: a late SIPI lets the CPU go on."""
+"""Times to look whether an instruction halts: a late SIPI lets the CPU go on. And to look at all:
+on a machine with much to do the CPU may come too late."""
 PAGE_FAULT = 14
 CPUID = bytes((0x0F, 0xA2))
 PATIENCE = Patience(halted=0.0005)
@@ -117,26 +119,31 @@ class BesideQemu:
             place_payload=False,
             before=((TABLES, _tables()),) if state.mode in LONG_MODES else (),
         )
+        seen = None
         for _ in range(AGAIN):
-            seen = self._seen(job, state, instruction)
-            if seen.parked or not ours.parked:
+            seen = self._seen(job, state, instruction) or seen
+            if seen is not None and (seen.parked or not ours.parked):
                 break
+        if seen is None:
+            raise QemuFailed(f"QEMU's CPU does not come to `{instruction}`, {AGAIN} times.")
         return seen
 
-    def _seen(self, job: Job, state: State, instruction: Instruction) -> After:
+    def _seen(self, job: Job, state: State, instruction: Instruction) -> After | None:
+        """None if the CPU was not waited for: it did not come to the instruction."""
         outcome, log = watched(self._machine, job, f"at `{instruction}`")
         behind = BASE + CODE + instruction.length
         parked = outcome.kind is OutcomeKind.PARKED and outcome.stopped_at == behind
         return _after(state, read(log), parked)
 
 
-def _after(state: State, seen: Emulation, parked: bool) -> After:
-    """What was there when the instruction was done, or had faulted. `parked`: in the end the CPU
-    stood halted behind it, because of the instruction or of the halt there."""
+def _after(state: State, seen: Emulation, parked: bool) -> After | None:
+    """What was there when the instruction was done, or had faulted; None if the CPU did not come to
+    it. `parked`: in the end the CPU stood halted behind it, because of the instruction or of the
+    halt there."""
     here = (n for n, step in enumerate(seen.steps) if step.address == BASE + CODE)
     number = next(here, None)
     if number is None:
-        raise QemuFailed("QEMU's CPU does not come to the instruction.")
+        return None
     before, later = seen.steps[number], seen.steps[number + 1 :]
     _check(state, before.registers)
     if later:
@@ -148,11 +155,13 @@ def _after(state: State, seen: Emulation, parked: bool) -> After:
     kept = in_order(writes, state.memory)
     if after.address != BASE + CODE:  # the next instruction could not be fetched
         return After(after.registers, kept, after.address)
-    fault = seen.fault
+    registers, fault = after.registers, seen.fault
     if fault == PAGE_FAULT and not state.cr0 & CR0_PG:
-        fault = None  # of the next instruction's fetch, which real mode does not log
+        # Of the next instruction's fetch, which real mode does not log: with a page fault (SDM 3A
+        # 4.7) paging was turned on, by what was written into CR0.
+        fault, registers = None, {**registers, "cr0": written(state)}
     end = "" if parked or fault is not None else "where it leads is not watched"
-    return After(after.registers, kept, after.address, parked and fault is None, fault, end)
+    return After(registers, kept, after.address, parked and fault is None, fault, end)
 
 
 def _check(state: State, found: Mapping[str, int]) -> None:

@@ -36,7 +36,7 @@ def cr0(state: State, after: After) -> bool:
     pages = bool(value & CR0_PG)
     activates = pages and not paged and bool(state.efer & EFER_LME)
     return bool(
-        _written(state) >> 32
+        written(state) >> 32
         or (pages and not value & CR0_PE)
         or (value & CR0_NW and not value & CR0_CD)
         or (activates and not state.cr4 & CR4_PAE)
@@ -92,7 +92,7 @@ def long_and_big(state: State, after: After) -> bool:
     return state.mode in LONG_MODES and bool(code["cs_long"] and code["cs_big"])
 
 
-def _written(state: State) -> int:
+def written(state: State) -> int:
     """What MOV is to write into a control register; 0 for another instruction. SDM 2, MOV: 0F 22,
     the source in ModRM.r/m with REX.B. The CPU may drop the upper half."""
     code = state.memory[CODE : CODE + 4]

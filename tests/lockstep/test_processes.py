@@ -47,6 +47,13 @@ def missing(_: int) -> None:
     raise QemuMissing
 
 
+def missing_or_slow(number: int) -> None:
+    """The first one fails, each other takes a second."""
+    if number == 0:
+        raise QemuMissing
+    time.sleep(1)
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and is not waited for yet does not."""
     try:
@@ -87,3 +94,16 @@ def test_one_that_is_killed_is_told_in_a_sentence() -> None:
 def test_what_is_missing_in_one_is_told_as_if_there_was_one_only() -> None:
     with pytest.raises(QemuMissing, match="qemu-system-x86"), all_cores() as pool:
         list(pool.map(missing, [1]))
+
+
+def test_what_is_not_begun_when_one_fails_is_left_out_without_a_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(QemuMissing), all_cores() as pool:
+        waiting = [
+            pool.submit(missing_or_slow, number) for number in range(100 * (os.cpu_count() or 1))
+        ]
+        waiting[0].result()
+    assert time.monotonic() < began + PATIENCE
+    assert capfd.readouterr() == ("", "")

@@ -9,16 +9,20 @@ from random import Random
 
 import pytest
 
-from harness.lockstep import single
+from harness.lockstep import beside_qemu as beside_qemu_module
+from harness.lockstep import forbidden, single
 from harness.lockstep.alone import predicted
 from harness.lockstep.beside_qemu import BesideQemu, beside_qemu
 from harness.lockstep.draw import states
+from harness.lockstep.emulated import Emulation
 from harness.lockstep.forms import forms, of_the_list
+from harness.lockstep.qemu_log import read
 from harness.lockstep.single import Tally, compare_form, compare_state, instruction_of
 from harness.lockstep.singles import MODES
 from harness.lockstep.state import BASE, CODE, After, State
+from harness.qemu.log import Logged
 from harness.qemu.vm import QemuFailed
-from models.modes import Mode
+from models.modes import CR0_ET, CR0_PE, CR0_PG, Mode
 from tests.lockstep.test_single import halted_otherwise, one_form, one_too_many, tallies
 
 
@@ -48,7 +52,6 @@ def test_plain_instructions_do_what_the_cpu_does(mode: Mode, beside: BesideQemu)
 
 def test_a_wrong_machine_is_found(beside: BesideQemu, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one that adds one too many where RBX is odd, RBX is what is left."""
-
     monkeypatch.setattr(single, "predicted", one_too_many)
     _, found = compare_form(one_form(Mode.LONG64, "addq %rbx, %rax"), 20, Random(0), beside)
     assert found is not None
@@ -136,3 +139,44 @@ def test_the_first_exception_counts_where_delivering_it_raises_another(beside: B
     instruction = instruction_of(state)
     seen = beside.run(beside.prepared(state, instruction), instruction, After(fault=0))
     assert (seen.fault, seen.parked, seen.linear) == (6, False, BASE + CODE)
+
+
+def writing_cr0(value: int) -> State:
+    """`mov %eax, %cr0` in real mode."""
+    state = drawn(Mode.REAL16, "nop")
+    memory = state.memory[:CODE] + bytes((0x0F, 0x22, 0xC0)) + state.memory[CODE + 3 :]
+    return replace(state, memory=memory, registers={**state.registers, "rax": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "is_forbidden"),
+    [(CR0_PG | CR0_ET, True), (CR0_PG | CR0_PE | CR0_ET, False), (CR0_PE | CR0_ET, False)],
+)
+def test_paging_without_protected_mode_shows_in_what_was_written(
+    value: int, is_forbidden: bool, beside: BesideQemu
+) -> None:
+    """QEMU turns paging on, and then can fetch nothing, of which real mode logs no registers."""
+    state = writing_cr0(value)
+    ours, seen = run(beside, state)
+    assert (ours.fault is not None) == is_forbidden and seen.fault is None
+    assert seen.registers["cr0"] == value
+    assert forbidden.cr0(state, seen) == is_forbidden
+
+
+def test_a_cpu_that_comes_too_late_is_asked_again(
+    beside: BesideQemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing, turns = Emulation(), []
+
+    def late(log: Logged) -> Emulation:
+        turns.append(log)
+        return nothing if len(turns) < late_until else read(log)
+
+    monkeypatch.setattr(beside_qemu_module, "read", late)
+    state = drawn(Mode.PROTECTED32, "nop")
+    late_until = 3
+    assert run(beside, state)[1].linear == BASE + CODE + 1
+    turns.clear()
+    late_until = 100
+    with pytest.raises(QemuFailed, match="does not come to `nop`, 3 times"):
+        run(beside, state)
