@@ -32,6 +32,7 @@ PHYS_BITS = 40  # MAXPHYADDR of the machine that most replays run on, if the con
 WANTED = 200  # replays beside the proofs of one trampoline; fewer are said to be too few
 OTHER_PHYS_BITS = (36, 46)
 SHARE = 0.1  # of the samples, on each of the other machines
+FEW = 0.04  # of the samples, where a few are enough
 ROUNDS_MAX = 20  # of that share of more samples, where many cannot be replayed
 MISSING = "qemu-system-x86_64 not found"
 NO_REGISTERS = frozenset({END, IMAGE, OUTSIDE, NOTHING})
@@ -166,6 +167,21 @@ def sample(
         milliseconds=1000 * statistics.median(times) if times else 0.0,
         reason="" if count >= WANTED else f"only {count} inputs could be replayed",
     )
+
+
+def sample_few(
+    contract: Contract, predictor: Predictor, machines: Machines, bases: tuple[int, int]
+) -> list[ReplayRecord]:
+    """A few random inputs that could be replayed, each whole outcome compared with the prediction.
+
+    Empty without QEMU.
+    """
+    machine = machines.get(usual_phys_bits(contract))
+    if machine is None:
+        return []
+    inputs = randoms(predictor, bases, machine, FEW)
+    records = [_sample_one(contract, predictor, machine, given, []) for given in inputs]
+    return [record for record in records if record.evidence is not Evidence.NOT_REPLAYABLE]
 
 
 def _inputs(

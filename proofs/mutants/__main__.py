@@ -5,8 +5,9 @@
 
 A mutant is killed if some claim is not PROVED of it. One that no claim notices is EQUIVALENT if its
 run is the same, but for registers that a kernel must not rely on; else it has SURVIVED, and how its
-run differs is said, or a reason in the file survivors.toml beside the contract has EXPLAINED it. A
-claim that kills none is of no use; one that kills none alone is redundant.
+run differs is said, or a reason in the file survivors.toml beside the contract has EXPLAINED it. In
+either case all is PROVED of it, so it is replayed in QEMU with a few inputs: CONTRADICTED if that
+does otherwise. A claim that kills none is of no use; one that kills none alone is redundant.
 
 Without contracts, the shipped trampolines of which all is proved. What is known goes into a JSON
 file every few seconds, so that a run that was interrupted goes on where it stopped; it starts anew
@@ -36,7 +37,7 @@ from proofs.mutants.judge import NONE, asked_of
 from proofs.mutants.kinds import Change
 from proofs.mutants.record import Campaign, Mutant, known
 from proofs.mutants.survivors import EXPLAINED, explained, survivors_of, unused
-from proofs.mutants.trial import EQUIVALENT, NOT_BUILT, SURVIVED, Trial
+from proofs.mutants.trial import CONTRADICTED, EQUIVALENT, NOT_BUILT, SURVIVED, Trial
 from proofs.mutants.workers import UNDECIDED
 from reports.files import OUT
 from reports.fingerprint import SURVIVORS, fingerprint
@@ -46,8 +47,12 @@ from trampoline.shipped import contracts as all_shipped
 
 EVERY = 5.0
 """Seconds between two times that the file is written."""
-NAMES = ("REFUTED", "NOT PROVED", EQUIVALENT, NOT_BUILT, EXPLAINED, SURVIVED, UNDECIDED)
+LEFT = (SURVIVED, UNDECIDED, CONTRADICTED)
+"""Each of these is a problem."""
+NAMES = ("REFUTED", "NOT PROVED", EQUIVALENT, NOT_BUILT, EXPLAINED, *LEFT)
 """What may come of a mutant. NOT PROVED: the machine refuses it, or the solver gives up."""
+UNNOTICED = (EQUIVALENT, EXPLAINED, SURVIVED, CONTRADICTED)
+"""All is PROVED of these, too."""
 SAID = (EXPLAINED, NOT_BUILT)
 """Each of these is named, with the reason."""
 ALONE_TRIES = 8
@@ -148,7 +153,7 @@ class Runner:
                     known = before.get(change.name)
                     new.append(_with(known, outcome) if known else Mutant.of(change, outcome))
                     (shown,) = explained(new[-1:], self._reasons)
-                    if shown.verdict in (SURVIVED, UNDECIDED):
+                    if shown.verdict in LEFT:
                         progress.console.print(_line(shown), markup=False, soft_wrap=True)
                     if time.monotonic() > written + EVERY:
                         campaign = campaign.with_more(new)
@@ -193,7 +198,7 @@ def print_campaigns(campaigns: Sequence[Campaign], console: Console) -> None:
             f"{said or 'none'}",
             style="bold", soft_wrap=True,
         )  # fmt: skip
-    for line in of_claims(campaigns):
+    for line in (*of_claims(campaigns), of_replays(campaigns)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for campaign in campaigns:
         for place in campaign.not_reached:
@@ -217,12 +222,12 @@ def guard_of(campaigns: Sequence[Campaign], mark: str, seconds: float) -> GuardR
         figures={
             f"of {possible:,} mutants tried": f"{len(mutants):,}",
             **{name.lower(): f"{counts[name]:,}" for name in NAMES},
+            "replays of those that no claim notices": f"{sum(one.replays for _, one in mutants):,}",
         },
-        problems=tuple(
-            f"{name}: {_line(one)}" for name, one in mutants if one.verdict in (SURVIVED, UNDECIDED)
-        ),
+        problems=tuple(f"{name}: {_line(one)}" for name, one in mutants if one.verdict in LEFT),
         open=(
             *of_claims(campaigns),
+            of_replays(campaigns),
             *(f"{name}: {_line(one)}" for name, one in mutants if one.verdict in SAID),
         ),
         seconds=round(seconds, 1),
@@ -248,7 +253,16 @@ def of_claims(campaigns: Sequence[Campaign]) -> Iterator[str]:
         alone = [f"{name}, {one}" for name, one in mine if one.alone]
         asked = sum(one.alone is not None for _, one in mine)
         said = f"alone: {alone[0]}" if alone else f"none of {asked} alone: others notice these, too"
+        if not mine:  # what it alone notices it is the first to notice
+            said = "so whatever it notices is noticed by others, too"
         yield f"{claim}: first to notice {len(mine)}; {said}"
+
+
+def of_replays(campaigns: Sequence[Campaign]) -> str:
+    """Of how many mutants that no claim notices QEMU was asked."""
+    unnoticed = [m for one in campaigns for m in one.mutants if m.verdict in UNNOTICED]
+    replayed = sum(mutant.replays > 0 for mutant in unnoticed)
+    return f"replayed in QEMU: {replayed} of the {len(unnoticed)} that no claim notices"
 
 
 def _options(arguments: Sequence[str] | None) -> Namespace:
@@ -276,7 +290,7 @@ def _options(arguments: Sequence[str] | None) -> Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the campaigns; 0 if every mutant tried is killed or equivalent, 1 otherwise."""
+    """Run the campaigns; 0 if every mutant tried is killed, equivalent or explained, else 1."""
     options = _options(arguments)
     console = Console()
     began, mark = time.monotonic(), fingerprint()
@@ -293,8 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print_campaigns(campaigns, console)
-    left = (SURVIVED, UNDECIDED)
-    return int(any(one.verdict in left for campaign in campaigns for one in campaign.mutants))
+    return int(any(one.verdict in LEFT for campaign in campaigns for one in campaign.mutants))
 
 
 def _main() -> NoReturn:

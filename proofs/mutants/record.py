@@ -34,6 +34,7 @@ class Mutant(_Stored):
     reason: str
     differs: tuple[str, ...]
     seconds: float
+    replays: int = 0
     alone: bool | None = None
     """No other claim notices it; None: that was not asked."""
 

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 
+from harness.replay.evidence import Machines
 from proofs.mutants.trial import Trial
 
 READY = "ready"
@@ -26,19 +27,20 @@ READY = "ready"
 def serve(path: Path, pipe: Connection) -> None:
     """Answer until the pipe ends, or the worker is gone."""
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    trial = Trial(path)
-    trial.original()  # so that what is proved of it need not be proved of mutants again
-    pipe.send(READY)
-    while True:
-        try:
-            task = pipe.recv()
-            outcome = task(trial)
-        except (EOFError, KeyboardInterrupt):
-            return
-        except Exception as error:
-            pipe.send(f"{type(error).__name__}: {error}")
-        else:
-            pipe.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    with Machines() as machines:
+        trial = Trial(path, machines)
+        trial.original()  # so that what is proved of it need not be proved of mutants again
+        pipe.send(READY)
+        while True:
+            try:
+                task = pipe.recv()
+                outcome = task(trial)
+            except (EOFError, KeyboardInterrupt):
+                return
+            except Exception as error:
+                pipe.send(f"{type(error).__name__}: {error}")
+            else:
+                pipe.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
 
 def _end_with(worker: int) -> None:

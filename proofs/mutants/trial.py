@@ -3,7 +3,8 @@
 
 A mutant is executed at one base first: what is refuted there is refuted. Only one that no claim
 notices there is executed at all bases, and compared with the original. A claim that looks at other
-executions, which take as long, waits for that.
+executions, which take as long, waits for that. What no claim notices is replayed in QEMU: if that
+does otherwise, a PROVED was wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from harness.record import Evidence
+from harness.replay.evidence import Machines, sample_few
 from harness.replay.predict import Predictor
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Result, Verdict
@@ -31,6 +34,7 @@ from trampoline.image import Image, load_image
 
 EQUIVALENT = "EQUIVALENT"
 SURVIVED = "SURVIVED"
+CONTRADICTED = "CONTRADICTED"
 NOT_BUILT = "NOT BUILT"
 AT_ONCE = "one_at_a_time"
 LABELS = re.compile(r"(\s*[\w.$]+:)*")
@@ -43,8 +47,9 @@ class Outcome:
 
     `verdict`: that of the first claim that turned, which is `claim`; or EQUIVALENT: a hand-off is
     the same but for what a kernel must not rely on, or SURVIVED: it differs, and no claim says so;
-    or NOT BUILT: assembler or contract refuse it. `differs`: how the run of one that no claim
-    noticed differs from the original's.
+    or CONTRADICTED: nor does a claim say so, but QEMU does otherwise than was proved; or NOT BUILT:
+    assembler or contract refuse it. `differs`: how the run of one that no claim noticed differs
+    from the original's. `replays`: how many inputs of such a one QEMU was given.
     """
 
     verdict: str
@@ -52,6 +57,7 @@ class Outcome:
     reason: str
     differs: tuple[str, ...]
     seconds: float
+    replays: int = 0
 
 
 def all_proved(path: Path) -> bool:
@@ -63,13 +69,15 @@ def all_proved(path: Path) -> bool:
 class Trial:
     """Knows the trampoline as it is, and what is proved of that and of its mutants."""
 
-    def __init__(self, path: Path) -> None:
-        """`path`: of the contract. Raises UserError."""
+    def __init__(self, path: Path, machines: Machines | None = None) -> None:
+        """`path`: of the contract. `machines`: on which a mutant is replayed that no claim notices;
+        None: it is not. Raises UserError."""
         self.path = path
         self.contract = load_contract(path)
         self.image = load_image(self.contract)
         _, self._base = bases(self.contract, self.image)
         self.claims = proved_of(self.contract)
+        self._machines = machines
         self._proved: dict[tuple[tuple[int, ...], ...], Obligation] = {}
 
     @cached_property
@@ -98,9 +106,12 @@ class Trial:
         """Try a mutant by all claims, but for the one called `without`."""
         began = time.perf_counter()
 
-        def outcome(verdict: str, differs: tuple[str, ...] = (), found: Turned = NONE) -> Outcome:
+        def outcome(
+            verdict: str, differs: tuple[str, ...] = (), found: Turned = NONE, replays: int = 0
+        ) -> Outcome:
             claim, _, reason = found
-            return Outcome(verdict, claim, reason, differs, round(time.perf_counter() - began, 2))
+            seconds = round(time.perf_counter() - began, 2)
+            return Outcome(verdict, claim, reason, differs, seconds, replays)
 
         try:
             contract, image = self._mutant(change)
@@ -117,7 +128,13 @@ class Trial:
         if without != AT_ONCE and (found := turned_at_once(subject)) != NONE:
             return outcome(found[1], found=found)
         differs = differences(self._original_of(change, None), run)
-        return outcome(EQUIVALENT if explained(differs) else SURVIVED, differs)
+        verdict, replays, reason = EQUIVALENT if explained(differs) else SURVIVED, 0, ""
+        if self._machines is not None and not without:
+            predictor = Predictor(contract, image, run)
+            shown = sample_few(contract, predictor, self._machines, bases(contract, image))
+            wrong = [one.reason for one in shown if one.evidence is Evidence.CONTRADICTED]
+            replays, reason = len(shown), f"in QEMU {wrong[0]}" if wrong else ""
+        return outcome(CONTRADICTED if reason else verdict, differs, ("", "", reason), replays)
 
     def _mutant(self, change: Change) -> tuple[Contract, Image]:
         if not change.data:

@@ -56,6 +56,8 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert any(line.startswith("stack: first to notice") for line in of_claims([second]))
     assert f"tiny: {len(second.mutants)} of {second.possible} mutants tried: " in said
     assert "stack: first to notice" in said
+    unnoticed = sum(one.verdict in ("EQUIVALENT", "SURVIVED") for one in second.mutants)
+    assert f"replayed in QEMU: {unnoticed} of the {unnoticed} that no claim notices" in said
 
 
 def a_campaign(**fields: Any) -> Campaign:
@@ -87,6 +89,9 @@ def test_a_claim_that_kills_none_alone_is_said_to() -> None:
     mine = a_mutant("a", "REFUTED", claim="stack", alone=False)
     assert list(of_claims([a_campaign(mutants=(mine,))])) == [
         "stack: first to notice 1; none of 1 alone: others notice these, too"
+    ]
+    assert list(of_claims([a_campaign()])) == [
+        "stack: first to notice 0; so whatever it notices is noticed by others, too"
     ]
     alone = mine.model_copy(update={"alone": True})
     (line,) = of_claims([a_campaign(mutants=(alone,))])

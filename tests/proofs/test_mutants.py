@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import z3
 
+from harness.qemu.job import OutcomeKind
+from harness.replay.evidence import Machines
 from harness.x86.execute import execute
 from harness.x86.run import Run
+from proofs.mutants import trial as mutants
 from proofs.mutants.kinds import Change
 from proofs.mutants.same import differences
 from proofs.mutants.same import explained as left_open
-from proofs.mutants.trial import Trial
+from proofs.mutants.trial import CONTRADICTED, Trial
 from reports.fingerprint import ROOT
 from tests.proofs.variants import TINY, variant
 
@@ -22,8 +27,14 @@ TINY_CONTRACT = TINY / "contract.toml"
 
 
 @pytest.fixture(scope="module")
-def trial() -> Trial:
-    subject = Trial(TINY_CONTRACT)
+def machines() -> Iterator[Machines]:
+    with Machines() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def trial(machines: Machines) -> Trial:
+    subject = Trial(TINY_CONTRACT, machines)
     assert subject.original()[0] == ""
     return subject
 
@@ -96,6 +107,24 @@ def test_what_comes_of_a_mutant(
 ) -> None:
     outcome = trial.of(the(trial, kind, was, becomes))
     assert (outcome.verdict, outcome.claim) == (verdict, claim), outcome
+
+
+def test_what_no_claim_notices_is_replayed_in_qemu(trial: Trial) -> None:
+    assert trial.of(the(trial, "duplicated", "mov esp, esp")).replays > 0
+    assert trial.of(the(trial, "dropped", "mov esp, esp")).replays == 0  # a claim notices it
+
+
+def test_a_proof_that_is_wrong_is_contradicted_there(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine takes the mutant for the original, and no claim is asked."""
+    subject = Trial(TINY_CONTRACT, machines)
+    subject.claims = ()
+    of_original = partial(execute, subject.contract, subject.image)
+    monkeypatch.setattr(mutants, "execute", lambda _contract, _image, base=None: of_original(base))
+    outcome = subject.of(the(subject, "immediate", "or eax, 0x20", "or eax, 0"))
+    assert outcome.verdict == CONTRADICTED
+    assert outcome.reason == f"in QEMU outcome: {OutcomeKind.SHUTDOWN}"
 
 
 def test_a_label_is_not_written_twice(trial: Trial) -> None:
