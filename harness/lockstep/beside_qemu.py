@@ -47,6 +47,9 @@ modes."""
 AGAIN = 3
 """Times to look whether an instruction halts: a late SIPI lets the CPU go on. And to look at all:
 on a machine with much to do the CPU may come too late."""
+STUCK = 100
+"""Turns of an instruction that change nothing, after which it will never end. QEMU may begin one
+twice."""
 PAGE_FAULT = 14
 CPUID = bytes((0x0F, 0xA2))
 PATIENCE = Patience(halted=0.0005)
@@ -160,8 +163,12 @@ def _after(state: State, seen: Emulation, parked: bool) -> After | None:
         # Of the next instruction's fetch, which real mode does not log: with a page fault (SDM 3A
         # 4.7) paging was turned on, by what was written into CR0.
         fault, registers = None, {**registers, "cr0": written(state)}
-    end = "" if parked or fault is not None else "where it leads is not watched"
-    return After(registers, kept, after.address, parked and fault is None, fault, end)
+    if fault is not None:
+        return After(registers, kept, after.address, fault=fault)
+    if seen.in_vain >= STUCK:
+        return After(registers, kept, after.address, stuck=True, detail="it never ends")
+    end = "" if parked else "where it leads is not watched"
+    return After(registers, kept, after.address, parked, detail=end)
 
 
 def _check(state: State, found: Mapping[str, int]) -> None:

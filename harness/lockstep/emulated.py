@@ -62,13 +62,15 @@ class Emulation:
     """What the CPU did, up to a halt, a fault, a jump to where nothing is, or MAX_STEPS.
 
     `last`: the CPU where it stopped. `fault`: number of the exception that stopped it (SDM 3A 6.3,
-    table 6-1), if one did.
+    table 6-1), if one did. `in_vain`: how often the last instruction was begun anew, with nothing
+    changed.
     """
 
     steps: list[Step] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     last: Step | None = None
     fault: int | None = None
+    in_vain: int = 0
 
 
 @dataclass(frozen=True)

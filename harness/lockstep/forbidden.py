@@ -47,9 +47,8 @@ def cr0(state: State, after: After) -> bool:
 
 def cr3(state: State, after: After) -> bool:
     """SDM 3A 4.5.2: bits from MAXPHYADDR on are reserved; bit 63 with PCIDs is not stored."""
-    return state.mode is Mode.LONG64 and bool(
-        after.registers["cr3"] & ~CR3_NO_FLUSH & (1 << 64) - (1 << PHYS_BITS)
-    )
+    value = written(state) if after.stuck else after.registers["cr3"]
+    return state.mode is Mode.LONG64 and bool(value & ~CR3_NO_FLUSH & (1 << 64) - (1 << PHYS_BITS))
 
 
 def cr4(state: State, after: After) -> bool:

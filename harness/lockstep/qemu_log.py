@@ -66,6 +66,7 @@ def read(logged: Logged) -> Emulation:
         raise UserError("QEMU's log ends in the middle of a line.")
     starts = [*_starts(text), len(text)]
     vector = _between(logged, text[: starts[0]], done)
+    before = b""
     for start, stop in pairwise(starts):
         last = text.rfind(_LAST, start, stop)
         if last < 0:
@@ -74,9 +75,12 @@ def read(logged: Logged) -> Emulation:
         step = _step(text, slice(start, end), len(done.writes))
         if vector is not None and vector == done.fault:
             return replace(done, last=step)
-        # The same address: one more turn of a REP, which is one instruction.
-        if vector is None and not (done.steps and done.steps[-1].address == step.address):
-            done.steps.append(step)
+        if vector is None:
+            # The same address: one more turn of a REP, which is one instruction.
+            if not (done.steps and done.steps[-1].address == step.address):
+                done.steps.append(step)
+            done.in_vain = done.in_vain + 1 if text[start:end] == before else 0
+            before = text[start:end]
         vector = _between(logged, text[end + 1 : stop], done)
     if done.steps:
         done.last = replace(done.steps[-1], writes=len(done.writes))

@@ -66,15 +66,16 @@ class After:
 
     `registers`: as `unicorn_cpu.Registers` has them; a part that is open is left out. `writes`: in
     order, without those that set accessed flags of descriptors. `linear`: of the next instruction;
-    None: not to be compared. `parked`: the CPU halts. `fault`: the exception, or what the machine
-    says of it. `detail`: of a fault, or how else it ended. `refused`: why the machine does not
-    execute it.
+    None: not to be compared. `parked`: the CPU halts. `stuck`: it begins the instruction again and
+    again, and never ends it. `fault`: the exception, or what the machine says of it. `detail`: of a
+    fault, or how else it ended. `refused`: why the machine does not execute it.
     """
 
     registers: Mapping[str, int] = field(default_factory=dict)
     writes: tuple[Write, ...] = ()
     linear: int | None = None
     parked: bool = False
+    stuck: bool = False
     fault: int | None = None
     detail: str = ""
     refused: str = ""

@@ -108,32 +108,10 @@ class Cpu(SimStatePlugin):
     @SimStatePlugin.memo
     def copy(self, memo: dict[Any, Any]) -> Cpu:
         """An independent copy; everything but the registers is immutable and shared."""
-        twin = Cpu(
-            self.registers.copy(),
-            dict(self.segments),
-            self.control,
-            self.gdtr,
-            self.idtr,
-            self.memory,
-        )
-        for name in (
-            *(
-                "mode",
-                "paging",
-                "pc",
-                "origin",
-                "way",
-                "entry",
-                "found",
-                "path",
-                "accesses",
-                "table_loads",
-                "trace",
-            ),
-            *("identity_slots", "proved_in", "host_tables", "tables_fresh", "walked", "hazards"),
-            *("locations", "instructions", "history", "noted", "noted_flags", "readings"),
-        ):
-            setattr(twin, name, getattr(self, name))
+        registers, segments = self.registers.copy(), dict(self.segments)
+        twin = Cpu(registers, segments, self.control, self.gdtr, self.idtr, self.memory)
+        own = {"registers": registers, "segments": segments, "state": None}
+        vars(twin).update({**vars(self), **own})
         return twin
 
     def update_mode(self, decide: Callable[[z3.BoolRef], bool]) -> None:

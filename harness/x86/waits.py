@@ -104,8 +104,21 @@ def _same_access(one: Access, other: Access) -> bool:
     return bool(one.linear.eq(other.linear) and one.expected.eq(other.expected))
 
 
-_SAME = ("paging", "way", "identity_slots", "proved_in", "tables_fresh", "walked", "table_loads")
-"""What must be the same of two CPUs that are alike, beside the terms."""
+_BY_TERMS = frozenset(
+    {
+        *("registers", "segments", "control", "gdtr", "idtr", "memory", "hazards"),
+        *("origin", "host_tables"),
+    }
+)
+"""Of a CPU what is compared term by term, or by identity."""
+_OF_THE_WAY = frozenset(
+    {
+        *("path", "accesses", "trace", "instructions", "history", "noted", "noted_flags"),
+        *("readings", "locations", "state"),
+    }
+)
+"""What tells of the way only: what is known of it is in the path, which the proof is given. Of two
+CPUs that are alike all else is the same."""
 
 
 def _alike(machine: Machine, before: Reading, now: Reading) -> bool:
@@ -115,7 +128,8 @@ def _alike(machine: Machine, before: Reading, now: Reading) -> bool:
     `now`, so that the two are equal.
     """
     old, new = before.cpu, now.cpu
-    if any(getattr(old, name) != getattr(new, name) for name in _SAME):
+    others = vars(old).keys() - _BY_TERMS - _OF_THE_WAY
+    if any(getattr(old, name) != getattr(new, name) for name in others):
         return False
     if not old.origin.eq(new.origin) or old.host_tables is not new.host_tables:
         return False

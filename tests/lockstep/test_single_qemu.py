@@ -19,7 +19,8 @@ from harness.lockstep.forms import forms, of_the_list
 from harness.lockstep.qemu_log import read
 from harness.lockstep.single import Tally, compare_form, compare_state, instruction_of
 from harness.lockstep.singles import MODES
-from harness.lockstep.state import BASE, CODE, After, State
+from harness.lockstep.state import BASE, CODE, TABLES, After, State
+from harness.lockstep.unicorn_cpu import PHYS_BITS
 from harness.qemu.log import Logged
 from harness.qemu.vm import QemuFailed
 from models.modes import CR0_ET, CR0_PE, CR0_PG, Mode
@@ -161,6 +162,35 @@ def test_paging_without_protected_mode_shows_in_what_was_written(
     assert (ours.fault is not None) == is_forbidden and seen.fault is None
     assert seen.registers["cr0"] == value
     assert forbidden.cr0(state, seen) == is_forbidden
+
+
+@pytest.mark.parametrize("bit", [PHYS_BITS, 62])
+def test_an_instruction_that_never_ends_shows_in_what_was_written(
+    bit: int, beside: BesideQemu
+) -> None:
+    """QEMU begins MOV anew for ever where it finds reserved bits for CR3."""
+    form = one_form(Mode.LONG64, "mov %rax, %cr3")
+    state = drawn(Mode.LONG64, "mov %rax, %cr3")
+    state = replace(state, registers=dict.fromkeys(state.registers, TABLES | 1 << bit))
+    ours, seen = run(beside, state)
+    assert ours.fault is not None and ours.detail == "#GP: CR3 has a reserved bit set"
+    assert (seen.stuck, seen.fault, seen.linear) == (True, None, BASE + CODE)
+    assert forbidden.cr3(state, seen)
+    assert not forbidden.cr3(replace(state, registers=dict.fromkeys(state.registers, 0)), seen)
+    tally = Tally()
+    assert compare_state(form, state, beside, tally) is None
+    assert (tally.compared, tally.limits.total()) == (0, 1)
+
+
+def test_an_instruction_that_never_ends_and_should_is_a_difference(
+    beside: BesideQemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = drawn(Mode.LONG64, "mov %rax, %cr3")
+    state = replace(state, registers=dict.fromkeys(state.registers, TABLES | 1 << PHYS_BITS))
+    monkeypatch.setattr(single, "predicted", lambda state, features: After(state.registers))
+    form = one_form(Mode.LONG64, "mov %rax, %cr3")
+    found = compare_state(form, state, beside, Tally())
+    assert found is not None and (found.what, found.observed) == ("end", "it never ends")
 
 
 def test_a_cpu_that_comes_too_late_is_asked_again(

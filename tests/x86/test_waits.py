@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import z3
 
+from harness.x86.cpu import Cpu
 from harness.x86.prover import Prover
 from harness.x86.run import EndKind, Run
 from harness.x86.waits import MAX_READINGS
@@ -152,6 +154,21 @@ def test_a_path_that_reads_shared_words_for_ever_is_refused_soon(tmp_path: Path)
     (end,) = shared(f"1: lock btcl $0, {WORD}; jmp 1b; ", tmp_path).ends
     assert end.kind is EndKind.UNSUPPORTED
     assert f"more than {MAX_READINGS} reads of shared words on one path" in end.detail
+
+
+def test_a_cpu_that_differs_in_what_nobody_thought_of_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Cpu.copy
+
+    def copy(self: Cpu, memo: dict[int, Any] | None = None) -> Cpu:
+        twin = copied(self, memo)
+        twin.later = object()  # type: ignore[attr-defined]
+        return twin
+
+    monkeypatch.setattr(Cpu, "copy", copy)
+    result = shared(WAITS["a spin lock"], tmp_path)
+    assert kinds(result)[-1] == "UNSUPPORTED"
 
 
 def test_a_loop_that_is_never_left_spins(tmp_path: Path) -> None:
