@@ -18,18 +18,37 @@ class Inputs:
     """
 
     def __init__(self, most: int = KEPT) -> None:
-        self._models: deque[z3.ModelRef] = deque(maxlen=most)
+        self._inputs: deque[_Input] = deque(maxlen=most)
 
     def add(self, model: z3.ModelRef) -> None:
         """Remember an input."""
-        self._models.appendleft(model)
+        self._inputs.appendleft(_Input(model))
 
     def that_meets(self, conditions: Sequence[z3.BoolRef]) -> z3.ModelRef | None:
         """The newest of the inputs that meets all of the conditions, if one does."""
-        return next((model for model in self._models if meets(model, conditions)), None)
+        numbered = [(condition.get_id(), condition) for condition in conditions]
+        return next((one.model for one in self._inputs if one.meets(numbered)), None)
+
+
+class _Input:
+    """An input, and which conditions it meets: those of a path are asked about again and again."""
+
+    def __init__(self, model: z3.ModelRef) -> None:
+        self.model = model
+        # By their ids, which are unique while terms live: they are kept beside.
+        self._known: dict[int, tuple[bool, z3.BoolRef]] = {}
+
+    def meets(self, numbered: Sequence[tuple[int, z3.BoolRef]]) -> bool:
+        known = self._known
+        # The last ones are what a question is about: there an input fails first.
+        for number, condition in reversed(numbered):
+            if number not in known:
+                known[number] = meets(self.model, (condition,)), condition
+            if not known[number][0]:
+                return False
+        return True
 
 
 def meets(model: z3.ModelRef, conditions: Sequence[z3.BoolRef]) -> bool:
     """The input meets all of the conditions. What the model leaves open counts as 0."""
-    # The last ones are what a question is about: there an input fails first.
-    return all(z3.is_true(model.eval(c, model_completion=True)) for c in reversed(conditions))
+    return all(z3.is_true(model.eval(c, model_completion=True)) for c in conditions)

@@ -128,7 +128,8 @@ class Path:
     def assume(self, condition: z3.BoolRef) -> None:
         """Go on with the inputs that satisfy the condition."""
         condition = simplify(condition)
-        if not z3.is_true(condition):
+        known = any(condition.eq(part) for part in self.cpu.path)
+        if not known and not z3.is_true(condition):
             self.cpu.path = (*self.cpu.path, condition)
 
     def end(

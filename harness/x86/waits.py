@@ -32,8 +32,8 @@ from harness.x86.system import NO_EFFECT, handler
 from harness.x86.terms import variables
 from models.modes import Mode
 
-MAX_READINGS = 64
-"""Of shared words on one path: thirty times what any trampoline here needs. Each is compared with
+MAX_READINGS = 24
+"""Of shared words on one path: twelve times what any trampoline here needs. Each is compared with
 all before it."""
 ARITHMETIC = frozenset({"CF", "PF", "AF", "ZF", "SF", "OF"})
 _BRANCHES = frozenset(

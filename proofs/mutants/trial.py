@@ -5,6 +5,9 @@ A mutant is executed at one base first: what is refuted there is refuted. Only o
 notices there is executed at all bases, and compared with the original. A claim that looks at other
 executions, which take as long, waits for that. What no claim notices is replayed in QEMU: if that
 does otherwise, a PROVED was wrong.
+
+A second instruction moves what lies behind it: such a mutant is compared with the original that has
+NOPs of the same length there. No obligation tells the two apart that both have, word for word.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from harness.record import Evidence
@@ -22,10 +26,13 @@ from harness.replay.predict import Predictor
 from harness.solve.decide import decide
 from harness.solve.obligation import Obligation, Result, Verdict
 from harness.x86.execute import bases, execute
+from harness.x86.inputs import Inputs
 from harness.x86.run import Run
+from proofs.asked import Claim
 from proofs.mutants.judge import NONE, Turned, named, proved_of, turned, turned_at_once
 from proofs.mutants.kinds import NOP, Change, changes
 from proofs.mutants.same import differences, explained
+from proofs.mutants.words import Key, Words, key
 from proofs.subject import Subject
 from proofs.test_determined import test_determined
 from trampoline.contract import Contract, load_contract
@@ -78,7 +85,8 @@ class Trial:
         _, self._base = bases(self.contract, self.image)
         self.claims = proved_of(self.contract)
         self._machines = machines
-        self._proved: dict[tuple[tuple[int, ...], ...], Obligation] = {}
+        self._satisfied = Inputs(most=64)
+        self._proved: dict[Key, Obligation] = {}
 
     @cached_property
     def run(self) -> Run:
@@ -97,8 +105,8 @@ class Trial:
     def original(self) -> Turned:
         """The first claim that is not PROVED of the trampoline as it is, if there is one."""
         for base, run in ((self._base, self._at_one_base), (None, self.run)):
-            found = self._turned(self.contract, self.image, run, base)
-            if found != NONE:
+            subject = Subject(self.contract, self.image, run)
+            if (found := self._turned(subject, self._claims(base))) != NONE:
                 return found
         return turned_at_once(Subject(self.contract, self.image, self.run))
 
@@ -118,16 +126,18 @@ class Trial:
         except UserError as error:
             return outcome(NOT_BUILT, found=("", "", str(error)))
         for base in (self._base, None):
-            run = execute(contract, image, base)
-            if base is not None and not differences(self._original_of(change, base), run):
+            run, original = execute(contract, image, base), self._original_of(change, base)
+            if base is not None and not differences(original.run, run):
                 continue  # a claim that turns there turns at all bases, where it is asked next
-            if (found := self._turned(contract, image, run, base, without)) != NONE:
+            subject, claims = Subject(contract, image, run), self._claims(base, without)
+            # What is asked of the image as it is, is proved.
+            words = Words(partial(_obligations, original, () if change.data else claims))
+            if (found := self._turned(subject, claims, words)) != NONE:
                 return outcome(found[1], found=found)
         # Of what other CPUs see, the order of reads is a part, which is not compared below.
-        subject = Subject(contract, image, run)
         if without != AT_ONCE and (found := turned_at_once(subject)) != NONE:
             return outcome(found[1], found=found)
-        differs = differences(self._original_of(change, None), run)
+        differs = differences(original.run, run)
         verdict, replays, reason = EQUIVALENT if explained(differs) else SURVIVED, 0, ""
         if self._machines is not None and not without:
             predictor = Predictor(contract, image, run)
@@ -136,6 +146,11 @@ class Trial:
             replays, reason = len(shown), f"in QEMU {wrong[0]}" if wrong else ""
         return outcome(CONTRADICTED if reason else verdict, differs, ("", "", reason), replays)
 
+    def _claims(self, base: int | None, without: str = "") -> tuple[Claim, ...]:
+        """At one base those that do not execute the image once more."""
+        waits = () if base is None else (test_determined,)
+        return tuple(one for one in self.claims if one not in waits and named(one) != without)
+
     def _mutant(self, change: Change) -> tuple[Contract, Image]:
         if not change.data:
             return self._with_line(change, None)
@@ -143,13 +158,13 @@ class Trial:
         changed = data[: change.at] + change.data + data[change.at + len(change.data) :]
         return self.contract, replace(self.image, data=changed)
 
-    def _original_of(self, change: Change, base: int | None) -> Run:
-        """The run to compare the mutant's with. A second instruction moves what lies behind it, so
-        that is compared with the original that has NOPs of the same length there."""
+    def _original_of(self, change: Change, base: int | None) -> Subject:
+        """What to compare the mutant with."""
         if change.data:
-            return self.run if base is None else self._at_one_base
+            run = self.run if base is None else self._at_one_base
+            return Subject(self.contract, self.image, run)
         moved = self._with_line(change, f".fill {change.length}, 1, {NOP[0]:#x}")
-        return execute(*moved, base)
+        return Subject(*moved, execute(*moved, base))
 
     def _with_line(self, change: Change, line: str | None) -> tuple[Contract, Image]:
         """The trampoline with one more line after that of the instruction: this one, or the
@@ -169,27 +184,29 @@ class Trial:
             return contract, load_image(contract)
 
     def _turned(
-        self,
-        contract: Contract,
-        image: Image,
-        run: Run,
-        base: int | None,
-        without: str = "",
+        self, subject: Subject, claims: Sequence[Claim], known: Container[Obligation] = ()
     ) -> Turned:
-        predictor = Predictor(contract, image, run)
+        """The first of the claims that turns, by an obligation that is not `known`."""
+        predictor = Predictor(subject.contract, subject.image, subject.run)
 
         def decided(obligation: Obligation) -> Result:
-            sides = (obligation.hypotheses, tuple(obligation.goals.values()))
-            # Unique while they live: kept beside.
-            key = tuple(tuple(term.get_id() for term in terms) for terms in sides)
-            if key in self._proved:
+            if key(obligation) in self._proved or obligation in known:
                 return Result(obligation.name, Verdict.PROVED, 0.0, 0)
-            result = decide(obligation, predictor)
+            result = decide(obligation, predictor, self._satisfied)
             if result.verdict is Verdict.PROVED:
-                self._proved[key] = obligation
+                self._proved[key(obligation)] = obligation
             return result
 
-        claims = [claim for claim in self.claims if named(claim) != without]
-        if base is not None:
-            claims = [claim for claim in claims if claim is not test_determined]
-        return turned(Subject(contract, image, run), claims, decided)
+        return turned(subject, claims, decided)
+
+
+def _obligations(subject: Subject, claims: Sequence[Claim]) -> list[Obligation]:
+    """What the claims ask of a trampoline."""
+    found: list[Obligation] = []
+
+    def noted(obligation: Obligation) -> Result:
+        found.append(obligation)
+        return Result(obligation.name, Verdict.PROVED, 0.0, 0)
+
+    turned(subject, claims, noted)
+    return found
