@@ -8,6 +8,7 @@ import z3
 from harness.solve.obligation import END, IMAGE, OUTSIDE, Obligation
 from harness.x86.run import EndKind, PathEnd
 from proofs.handshake import lost
+from proofs.lock import waits_for_another
 from proofs.prove import Prove
 from proofs.subject import Subject
 
@@ -27,7 +28,7 @@ def test_hand_off(subject: Subject, prove: Prove) -> None:
     the host can see, with the CPU parked and nothing outside the image written. With a handshake it
     may also park where the area was not offered to it, or the host has given up. Without a status
     word it may park for the contract's reasons; with a lock it may wait for as long as another CPU
-    holds it."""
+    holds it, and no longer."""
     prove("hand_off", *(_ends_well(subject, end) for end in subject.decided))
 
 
@@ -43,7 +44,7 @@ def _ends_well(subject: Subject, end: PathEnd) -> Obligation:
         named = "it parks for a reason that the contract allows"
         return subject.about(name, end, {named: z3.Or(*subject.park_reasons)})
     if end.kind is EndKind.WAITING and subject.contract.lock is not None:
-        return subject.about(name, end, {"it waits for the lock": z3.BoolVal(True)})
+        return subject.about(name, end, waits_for_another(subject, end))
     goal = f"the path does not end with: {end.detail or end.kind.value}"
     return subject.about(name, end, {goal: z3.BoolVal(False)})
 

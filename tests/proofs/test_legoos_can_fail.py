@@ -66,6 +66,26 @@ PATCHES = {"one_at_a_time": "CPU 1: store image at trampoline_start"}
 TAKE_32 = LOCK.replace("(tr_lock)", "(tr_lock)(%ebp)")
 ZERO_TABLES = "\tleal\tTABLE(0)(%ebp), %edi\n\txorl"
 IS_SECOND = "\tmovl\t$1, %eax\n\tcpuid\n\tshrl\t$25, %ebx\n"  # by its APIC id, 2 or more
+HELD, NOT_ITS_OWN = "each round finds the lock held", "a lock that it does not hold itself"
+ROUNDS = {
+    "though it finds the lock free": (HELD, "btl $0, {}; jc 8b; pause; jmp 8b"),
+    "until a square ends with 2": (HELD, "movl {}, %edx; imull %edx, %edx; testl $2, %edx; jz 8b"),
+    "until a bit is set that nobody sets": (HELD, "btl $5, {}; jnc 8b"),
+    "and does not look at what it reads": (
+        "an endless loop",
+        "movl {}, %edx; testl $1, %eax; jnz 8b",
+    ),
+    "for its own lock": (NOT_ITS_OWN, "btl $0, {}; jc 8b"),
+}
+"""Ways round in a loop that is entered by some CPUs."""
+
+
+def going_round(words: str, loop: str) -> Mutant:
+    some = "\tmovl\t$0, %eax\n\tcpuid\n\ttestl\t$1, %eax\n\tjz\t9f\n"  # by CPUID's last leaf
+    code = f"{some}8:\t{loop.format('OFF(tr_lock)')}\n9:\n"
+    return Mutant({"hand_off": words}, {LOCK: LOCK + code if words == NOT_ITS_OWN else code + LOCK})
+
+
 MUTANTS = {
     "parks a CPU that has long mode": Mutant(
         {"hand_off": "a reason that the contract allows"}, {"\tjnc\tno": "\tjc\tno"}
@@ -126,6 +146,7 @@ MUTANTS = {
     "takes the GDT's length for its limit": Mutant(
         {"descriptor_tables": "of GDTR"}, {"tr_gdt_end - tr_gdt - 1": "tr_gdt_end - tr_gdt"}
     ),
+    **{f"goes round {how}": going_round(*one) for how, one in ROUNDS.items()},
     "patches by adding, each time": Mutant(
         {"once": "hands over, too"}, {PATCH: ADD}, KEPT
     ),

@@ -171,9 +171,10 @@ def test_a_cpu_that_differs_in_what_nobody_thought_of_is_another(
     assert kinds(result)[-1] == "UNSUPPORTED"
 
 
-def test_a_loop_that_is_never_left_spins(tmp_path: Path) -> None:
-    (end,) = shared(f"1: movl {WORD}, %eax; jmp 1b; ", tmp_path).ends
-    assert end.kind is EndKind.SPINNING
+@pytest.mark.parametrize("back", ["jmp 1b", "testl %ebx, %ebx; jnz 1b"])
+def test_a_loop_that_is_never_left_spins(back: str, tmp_path: Path) -> None:
+    code = f"movl $1, %eax; cpuid; testl %ebx, %ebx; jz 2f; 1: movl {WORD}, %eax; {back}; 2: "
+    assert kinds(shared(code, tmp_path)) == ["PARKED", "SPINNING"]
 
 
 def test_a_word_that_nobody_else_writes_is_not_waited_for(tmp_path: Path) -> None:
