@@ -13,9 +13,10 @@ from reports.causes import PROVED, REFUTED, cause
 from reports.summary import evidence_words, in_order, is_contradicted
 
 SLOWER = 1.5
-"""How many times as long a claim may take."""
-NOTICED = 1.0
-"""Seconds: below that, a longer time is chance."""
+"""How many times as much work a claim may be for z3. Work is counted in z3's resource units: how
+many seconds that takes depends on the machine, and on what else it does."""
+NOTICED = 10_000_000
+"""Units, about a second: of less nobody takes notice."""
 
 
 class Kind(StrEnum):
@@ -82,8 +83,17 @@ def _of_claim(before: ClaimRecord | None, after: ClaimRecord | None) -> Iterator
     yield from _of_refuted(before, after)
     if _class(before) != _class(after) and not is_contradicted(after):
         yield Kind.EVIDENCE, f"{evidence_words(before)} before, now {evidence_words(after)}"
-    if after.seconds >= NOTICED and after.seconds >= SLOWER * before.seconds:
-        yield Kind.SLOWER, f"{before.seconds:.1f} s before, now {after.seconds:.1f} s"
+    was, now = _work(before), _work(after)
+    if now >= NOTICED and now >= SLOWER * was:
+        million = 1_000_000
+        yield (
+            Kind.SLOWER,
+            f"z3 took {was / million:.1f} million units before, now {now / million:.1f}",
+        )
+
+
+def _work(record: ClaimRecord) -> int:
+    return sum(obligation.rlimit for obligation in record.obligations)
 
 
 def _turned(before: ClaimRecord, after: ClaimRecord) -> Kind:

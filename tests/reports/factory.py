@@ -42,6 +42,12 @@ AGREES = SecondRecord(
 NO_QEMU = "qemu-system-x86_64 not found"
 
 
+def working(units: int, **changes: Any) -> ClaimRecord:
+    """A proof that takes z3 so many resource units."""
+    (one,) = proved().obligations
+    return proved(obligations=(one.model_copy(update={"rlimit": units}),), **changes)
+
+
 def proved(trampoline: str = "multikernel", claim: str = "hand_off", **changes: Any) -> ClaimRecord:
     fields: dict[str, Any] = {
         "of": NOW,

@@ -7,7 +7,16 @@ import pytest
 
 from harness.record import ClaimRecord, Evidence
 from reports.changes import Change, Kind, changes
-from tests.reports.factory import not_replayed, proved, refuted, replay, safe_set, samples, witness
+from tests.reports.factory import (
+    not_replayed,
+    proved,
+    refuted,
+    replay,
+    safe_set,
+    samples,
+    witness,
+    working,
+)
 
 UNKNOWN = proved(verdict="UNKNOWN", as_expected=False, reason="z3 gave up")
 BAD_SAMPLE = samples(contradictions=(replay(Evidence.CONTRADICTED, reason="rip"),))
@@ -41,7 +50,7 @@ def test_two_equal_nights_have_no_changes() -> None:
         (proved(), None, Kind.GONE),
         (refuted_here(), None, Kind.GONE),
         (proved(), proved(samples=BAD_SAMPLE), Kind.CONTRADICTED),
-        (proved(), proved(seconds=2.0), Kind.SLOWER),
+        (working(8_000_000), working(12_000_000), Kind.SLOWER),
         (refuted(), refuted(witness=witness(replay=not_replayed())), Kind.EVIDENCE),
         (refuted(), refuted(witness=witness(violated=("another",))), Kind.OTHER_CAUSE),
         (
@@ -70,8 +79,9 @@ def test_a_contradiction_that_was_there_before_is_no_change() -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (proved(seconds=2.0), proved(seconds=2.9)),
-        (proved(seconds=0.1), proved(seconds=0.9)),
+        (working(20_000_000), working(29_000_000)),
+        (working(1_000_000), working(9_000_000)),
+        (proved(seconds=2.0), proved(seconds=9.0)),
         (proved(), proved(samples=samples(count=9, agreed=9))),
         (refuted(safe_set=safe_set()), refuted()),
     ],
@@ -82,7 +92,7 @@ def test_chance_and_depth_are_no_change(before: ClaimRecord, after: ClaimRecord)
 
 def test_the_worst_comes_first_and_both_sides_are_told() -> None:
     before = [proved(), refuted(), proved(claim="stack")]
-    after = [proved(seconds=9.0), proved(*THERE), UNKNOWN.model_copy(update={"claim": "stack"})]
+    after = [working(50_000_000), proved(*THERE), UNKNOWN.model_copy(update={"claim": "stack"})]
     found = changes(before, after)
     assert [one.kind for one in found] == [Kind.UNDECIDED, Kind.FIXED, Kind.SLOWER]
     assert found[1].text == "REFUTED (MKRFC-2) before, now PROVED"

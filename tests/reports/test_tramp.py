@@ -17,7 +17,7 @@ from harness.record import ClaimRecord
 from reports import tramp
 from reports.fingerprint import ROOT
 from reports.run_proofs import these
-from tests.reports.factory import broken, host_broken, proved, refuted
+from tests.reports.factory import broken, host_broken, proved, refuted, working
 
 COMMANDS = ("prove", "report", "diff", "explain", "replay", "triage")
 UNEXPECTED = refuted(expected="PROVED", as_expected=False)
@@ -108,7 +108,7 @@ def test_a_diff_says_what_changed_and_its_status_says_whether(tmp_path: Path, ca
     status, out, _ = run(capsys, "diff", before, after, "--json")
     assert (status, [one["text"] for one in json.loads(out)]) == (1, [text])
     assert run(capsys, "diff", before, before)[:2] == (0, "nothing changed\n")
-    slow = folder(tmp_path / "slow", [proved(seconds=60), refuted()])
+    slow = folder(tmp_path / "slow", [working(60_000_000), refuted()])
     status, out, _ = run(capsys, "diff", before, slow)
     assert status == 0 and out.startswith("slower: multikernel hand_off: ")
 
