@@ -193,6 +193,13 @@ def far_return_faults(
     return z3.Or(inwards, code_load_faults(selector, raw, rpl(selector), long_mode_active))
 
 
+def is_reserved(segment: Segment) -> z3.BoolRef:
+    """A data segment with L = 1: reserved, to be 0. 3.4.5. What a CPU makes of it is not said;
+    QEMU's takes such an SS for that of 64-bit code.
+    """
+    return z3.And(z3.Not(segment.null), segment.s, z3.Not(segment.is_code), segment.long)
+
+
 def data_load_faults(selector: z3.BitVecRef, raw: z3.BitVecRef, cpl: z3.BitVecRef) -> z3.BoolRef:
     """A load of DS, ES, FS or GS faults; a null selector never does, in any mode.
 

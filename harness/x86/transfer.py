@@ -38,6 +38,8 @@ def load_segment(machine: Machine, name: str, selector: z3.BitVecRef) -> None:
     else:
         faults = descriptors.data_load_faults(selector, raw, CPL)
     machine.fault_if(faults, f"#GP: load of {name.upper()} with {selector}")
+    if machine.possible(descriptors.is_reserved(descriptors.decode(selector, raw))):
+        raise machine.refuse(f"{name.upper()} with L = 1, which is reserved for data segments")
     if not machine.decide(descriptors.is_null(selector)):
         raw = set_accessed(machine, selector, raw)
     cpu.segments[name] = simplified(descriptors.decode(selector, raw))

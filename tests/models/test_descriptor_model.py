@@ -306,6 +306,25 @@ def _real_mode(module: ModuleType) -> object:
 
 REAL_MODE = (Row("real-mode load: only selector and base", _real_mode, (0xFFFF, 0xF_FFF0)),)
 
+
+def reserved(rule: str, sel: int, raw: int, expected: bool) -> Row:
+    """A row on what may not be loaded because what it means is not said."""
+    return Row(
+        f"reserved: {rule}",
+        lambda m: holds(m.is_reserved(m.decode(word(sel, 16), word(raw)))),
+        expected,
+    )
+
+
+RESERVED = (
+    reserved("L of a data segment", 0x18, DATA | LONG, True),
+    reserved("L of a segment that may only be read", 0x18, READ_ONLY | LONG, True),
+    reserved("no L", 0x18, DATA, False),
+    reserved("L of code", 0x10, CODE64, False),
+    reserved("L of a system segment", 0x18, TSS64 | LONG, False),
+    reserved("a null selector: its descriptor is not read", 0, DATA | LONG, False),
+)
+
 ROWS = (
     *DECODE,
     *SELECTORS,
@@ -314,6 +333,7 @@ ROWS = (
     *STACK_LOADS,
     *ACCESSES,
     *REAL_MODE,
+    *RESERVED,
 )
 
 

@@ -70,6 +70,14 @@ def test_a_data_segment_that_is_not_flat_is_refused(tmp_path: Path) -> None:
     assert "is not flat" in refusal(run(tmp_path, code, 32, descriptors=base_8000))
 
 
+@pytest.mark.parametrize("register", ["ds", "es", "ss", "fs", "gs"])
+def test_a_reserved_bit_of_a_data_segment_is_refused(register: str, tmp_path: Path) -> None:
+    """QEMU takes an SS that has it for that of 64-bit code, and faults on LRET."""
+    code = f"movl $0x20, %eax; movl %eax, %{register}; hlt"
+    refused = refusal(run(tmp_path, code, 32, descriptors=".quad 0x00ef93000000ffff"))
+    assert f"{register.upper()} with L = 1, which is reserved" in refused
+
+
 @pytest.mark.parametrize(
     "es", ["", "xorl %eax, %eax; movl %eax, %es;"], ids=["as after INIT", "null"]
 )
