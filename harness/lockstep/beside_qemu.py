@@ -48,9 +48,9 @@ AGAIN = 3
 """Times to look whether an instruction halts: a late SIPI lets the CPU go on. And to look at all:
 on a machine with much to do the CPU may come too late."""
 STUCK = 20
-"""Turns of an instruction that change nothing, after which it will never end. There is a turn each
-time QEMU is asked how its CPU does, some hundred times. An instruction that ends takes microseconds
-and would be begun anew only if it was asked within them, each time."""
+"""Turns of an instruction that change nothing, after which it will never end. QEMU may begin one
+twice. Of one that never ends some hundred are seen, no more than one each time QEMU is asked how
+its CPU does; if it is asked less often, many thousand."""
 PAGE_FAULT = 14
 CPUID = bytes((0x0F, 0xA2))
 PATIENCE = Patience(halted=0.0005)
