@@ -31,6 +31,11 @@ FIELD = 4  # bytes of a field
 _PATTERNS = (0x2768_4D9E, 0xD83B_F271)
 """What stands in a field by turns, beside its first pattern. The top bit of one of them is set."""
 _FAR_JUMP = 0xEA  # opcode of JMP ptr16:16 and ptr16:32; there is none in 64-bit code
+_RESERVED = {**dict.fromkeys((0xC0, 0xC1, 0xD0, 0xD1, 0xD2, 0xD3), 6), 0xF6: 1, 0xF7: 1}
+"""Opcode to that extension in ModR/M for which SDM 2D table A-6 has no instruction (groups 2, 3).
+The decoder has SHL and TEST there, as some CPUs do."""
+_SALC = 0xD6
+"""SDM 2D table A-2 has no instruction there; the decoder has SALC, which some CPUs do."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,9 @@ def _lift(data: bytes, offset: int, bits: int) -> Instruction:
     # The decoder takes bytes behind the end for zeros.
     if here is None or there is None or text is None or text.length > len(data):
         raise Unsupported(offset, f"bytes {data[:8].hex(' ')} do not decode as {bits}-bit code")
-    prefixes, rest = _split(data)
+    prefixes, code = _split(data)
+    if _is_reserved(code, bits):
+        raise Unsupported(offset, f"an encoding of {text.mnem} that the manual does not define")
     if bits != 16 and text.mnem != "LEA":
         for prefix in prefixes & _SEGMENT_OVERRIDES.keys():
             raise Unsupported(offset, f"{text.mnem} with a {_SEGMENT_OVERRIDES[prefix]} override")
@@ -244,11 +251,19 @@ def _lift(data: bytes, offset: int, bits: int) -> Instruction:
         operands=text.body,
         ops=ops,
         prefixes=prefixes,
-        rex_w=bits == 64 and 0x48 <= rest <= 0x4F,
+        rex_w=bits == 64 and 0x48 <= code[0] <= 0x4F,
     )
-    if bits != 64 and rest == _FAR_JUMP:
+    if bits != 64 and code[0] == _FAR_JUMP:
         found = replace(found, far=_far(data[: text.length], found.operand_bytes))
     return found
+
+
+def _is_reserved(code: bytes, bits: int) -> bool:
+    """Whether the opcode, behind legacy prefixes, is one that the decoder takes for another one's,
+    and that real CPUs may take otherwise, or not at all."""
+    if bits == 64 and 0x40 <= code[0] <= 0x4F:  # REX
+        code = code[1:]
+    return code[0] == _SALC or (len(code) > 1 and code[1] >> 3 & 7 == _RESERVED.get(code[0]))
 
 
 def _far(data: bytes, width: int) -> tuple[int, Varnode]:
@@ -272,12 +287,12 @@ def _translate(data: bytes, address: int, bits: int) -> pypcode.Translation | No
         return None
 
 
-def _split(data: bytes) -> tuple[frozenset[int], int]:
-    """The legacy prefixes and the byte behind them."""
+def _split(data: bytes) -> tuple[frozenset[int], bytes]:
+    """The legacy prefixes and what is behind them."""
     count = 0
     while count < len(data) and data[count] in _PREFIXES:
         count += 1
-    return frozenset(data[:count]), data[count] if count < len(data) else 0
+    return frozenset(data[:count]), data[count:]
 
 
 def _op(here: pypcode.PcodeOp, there: pypcode.PcodeOp, bits: int) -> Op:
