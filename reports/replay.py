@@ -186,6 +186,10 @@ def _machine(record: ClaimRecord, given: JobRecord, accel: str) -> Iterator[Mach
         with Machine(given.phys_bits, lacking=lacking, accel=accel) as machine:
             yield machine
     except ValueError as error:  # BadJob is one
+        if accel != "tcg":
+            raise UserError(
+                f"{name_of(record)}: the host's CPU cannot show it ({error}); leave out --accel."
+            ) from None
         raise UserError(
             f"{name_of(record)}: its verdict file holds nothing that can be run ({error}); prove "
             "it again."

@@ -16,7 +16,7 @@ GIB = 1 << 30
 ENTRIES = 512
 MAPPED_MAX = 2048 * GIB
 # SDM 3A 4.5: writable and present; accessed and dirty, too, so that the CPU need not write.
-TABLE, PAGE_1_GIB = 0x23, 0xE3
+TABLE, LARGE_PAGE = 0x23, 0xE3
 
 # SDM 3A 2.5, 2.2.1. What a hand-over has in any case, and what can be added on QEMU's CPU.
 CR0, CR0_MORE = 0x8000_0011, 0x6005_002E  # PG, ET, PE; CD, NW, AM, WP, NE, TS, EM, MP
@@ -104,14 +104,26 @@ def identity_tables(at: int, levels: int, phys_bits: int) -> bytes:
 
     They map all that MAXPHYADDR allows, and 2 TiB at most, in 1 GiB pages.
     """
-    gib = min(MAPPED_MAX, 1 << phys_bits) // GIB
-    pdpts = -(-gib // ENTRIES)
-    first = at + (levels - 3) * PAGE  # behind PML5, if there is one, and PML4
-    tables = [[at + PAGE + TABLE]] if levels == 5 else []
-    tables.append([first + number * PAGE + TABLE for number in range(pdpts)])
-    # The PDPTs are one array.
-    tables.append([number * GIB + PAGE_1_GIB for number in range(gib)])
-    return b"".join(_pages(table) for table in tables)
+    return _tables(at, levels, min(MAPPED_MAX, 1 << phys_bits), leaf=3)
+
+
+def tables_of_small_pages(at: int, size: int) -> bytes:
+    """Tables of 4 levels for a CPU without 1 GiB pages: at physical `at`, they map the first `size`
+    bytes of memory to themselves, in 2 MiB pages."""
+    return _tables(at, 4, size, leaf=2)
+
+
+def _tables(at: int, levels: int, size: int, leaf: int) -> bytes:
+    """Each level is one array, behind that of the level above. `leaf`: the level that has pages."""
+    data = b""
+    for level in range(levels, leaf - 1, -1):
+        reach = PAGE * ENTRIES ** (level - 1)  # of one entry
+        count = -(-size // reach)
+        below = at + -(-count // ENTRIES) * PAGE
+        step, first = (reach, LARGE_PAGE) if level == leaf else (PAGE, below + TABLE)
+        data += _pages(range(first, first + count * step, step))
+        at = below
+    return data
 
 
 def _pages(entries: Sequence[int]) -> bytes:

@@ -9,7 +9,7 @@
  *   0x0000000000 .. 0x000009ffff  free: image, kernel, boot_params
  *   0x00000f0000 .. 0x00000fffff  this image once more: the CPU's way to entry64.S
  *   0x0000100000 .. 0x00cfffffff  free: kernel, boot_params
- *   0x00d0000000 .. 0x00d01fffff  the machine's own: control, report, stack, IDT, staging (protocol.h)
+ *   0x00d0000000 .. 0x00d07fffff  the machine's own: control, report, stack, IDT, staging (protocol.h)
  *   0x00fee00000                  local APIC
  *   0x00ffff0000 .. 0x00ffffffff  this image; its page tables lie in it, too
  *   0x0100000000 ..               free: the sparse DIMM
@@ -29,6 +29,8 @@
 #define CR4_LA57        0x1000
 #define MSR_EFER        0xC0000080
 #define EFER_LME        0x100
+#define CPUID_FEATURES  0x80000001      /* SDM 2, CPUID: EDX has Page1GB in this bit */
+#define CPUID_1_GIB_PAGES 26
 
 /* SDM 3A 11.4.1 (register map), 11.5.1 (LVT), 11.6.1 (ICR). */
 #define APIC_EOI        0x0B0
@@ -85,8 +87,13 @@ start32:
         mov     %eax, %ss
         mov     $CR4_PAE, %eax
         mov     %eax, %cr4
+        mov     $CPUID_FEATURES, %eax
+        cpuid
         mov     $AT(pml4), %eax
-        mov     %eax, %cr3
+        bt      $CPUID_1_GIB_PAGES, %edx
+        jc      1f
+        mov     $HOST_TABLES, %eax
+1:      mov     %eax, %cr3
         mov     $MSR_EFER, %ecx
         xor     %edx, %edx
         mov     $EFER_LME, %eax

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from harness.qemu import entry64, firmware
 from harness.qemu.debugger import Debugger, DebuggerError
-from harness.qemu.job import Injection, Job, Outcome, OutcomeKind
+from harness.qemu.job import BadJob, Injection, Job, Outcome, OutcomeKind
 from harness.qemu.link import Link, Report
 from harness.qemu.log import Logged
 from harness.qemu.placing import CONVENTIONAL_END, Placed, is_ram, plan
@@ -25,6 +25,8 @@ LOOK_EVERY = 20e-6  # seconds between two looks at the report
 LOOK_AT_STOP = 0.02  # seconds between two looks whether a breakpoint will still be met
 UNRESPONSIVE = 10.0  # seconds after which a machine without CPU time counts as hanging
 BOOT_TIMEOUT = 20.0  # seconds
+OPTIONAL = ("lm", "pae", "pdpe1gb", "nx", "la57")
+"""Features that a CPU may lack, by QEMU's names."""
 
 
 class NotReached(Exception):
@@ -52,10 +54,10 @@ class Machine:
 
     `phys_bits`: MAXPHYADDR, 36..52. `high_gib`: GiB of RAM wanted from 4 GiB on; cut to what
     `phys_bits` can address. `lacking`: features that the target CPU does not have, by QEMU's names
-    ("lm", "nx"); without long mode MAXPHYADDR is 36. `logs`: linear addresses of the target CPU's
-    instructions before which its registers are logged; all its stores are then, too. `accel`:
-    "tcg", QEMU's own CPU, or "kvm", the host's. One thread, one process: QEMU dies with the thread
-    that started it.
+    ("lm", "nx"); without long mode MAXPHYADDR is 36; once entered those, too, that the host does
+    not give. `logs`: linear addresses of the target CPU's instructions before which its registers
+    are logged; all its stores are then, too. `accel`: "tcg", QEMU's own CPU, or "kvm", the host's.
+    One thread, one process: QEMU dies with the thread that started it.
     """
 
     def __init__(
@@ -133,8 +135,7 @@ class Machine:
         """
         vm, link = self._live
         boots, number = link.get("BOOTS"), self._next()
-        if job.entry is not None:
-            entry64.check(job.entry, self.lacking)
+        self._check(job)
         parts = plan(job, number, self.ram, self.phys_bits)
         self._leftovers = parts.leftovers()
         link.prepare(job)
@@ -145,6 +146,18 @@ class Machine:
             debugger.go()
             raise NotReached(missed)
         return vm
+
+    @property
+    def boots(self) -> int:
+        """How often the machine has come out of reset."""
+        return self._live[1].get("BOOTS")
+
+    def resume(self, boots: int) -> None:
+        """Let all CPUs run on, behind `stop_before`, until the machine has come out of reset so
+        often. Raises VmDead."""
+        vm, link = self._live
+        vm.debugger.go()
+        self._until(lambda: link.get("BOOTS") == boots, self._patience.silent)
 
     def _missed(
         self, vm: VirtualMachine, injection: Injection | None, linear: int, passes: int, boots: int
@@ -163,6 +176,13 @@ class Machine:
                 self._step(vm.debugger)
             there = False
         return None
+
+    def _check(self, job: Job) -> None:
+        if job.entry is None:
+            return
+        entry64.check(job.entry, self.lacking)
+        if self._accel != "tcg" and "pdpe1gb" in self.lacking:  # QEMU's own CPU takes them anyway
+            raise BadJob("the CPU lacks 1 GiB pages, of which the tables of this hand-over are")
 
     def _step(self, debugger: Debugger) -> None:
         """Do the instruction at which the CPU stands. QEMU stops before it where an interrupt is
@@ -187,8 +207,7 @@ class Machine:
         began = time.monotonic()
         vm, link = self._live
         number = self._next()
-        if job.entry is not None:
-            entry64.check(job.entry, self.lacking)
+        self._check(job)
         parts = plan(job, number, self.ram, self.phys_bits)
         copies = (*self._leftovers, *parts.placed)
         self._leftovers = parts.leftovers()
@@ -353,6 +372,8 @@ class Machine:
         self._sequence = 0
         try:
             self._until(lambda: link.get("BOOTS") == 1, BOOT_TIMEOUT)
+            if self._accel != "tcg":
+                self.lacking |= vm.without(OPTIONAL, TARGET)
         except VmDead as error:
             self._stop()
             raise QemuFailed("QEMU started, but its CPU 0 does not run the host image") from error

@@ -16,7 +16,7 @@
 
 /* The machine's own part of low RAM; no image, kernel or boot_params may lie in it. */
 #define OWN_BASE            0xD0000000
-#define OWN_SIZE            0x00200000
+#define OWN_SIZE            0x00800000
 
 #define CONTROL             0xD0000000  /* one page: Python and CPU 0 talk here */
 #define REPORT              0xD0001000  /* one page: the payload tells what it found */
@@ -26,6 +26,7 @@
 #define STAGE               0xD0010000  /* what CPU 0 is to copy */
 #define STAGE_SIZE          0x00040000
 #define TABLES              0xD0100000  /* page tables of a 64-bit hand-over, unless a job has a place for them */
+#define HOST_TABLES         0xD0200000  /* page tables of CPU 0 in 2 MiB pages, where it has none of 1 GiB */
 
 /* Offsets in CONTROL. */
 #define DOORBELL            0x00        /* Python: number of the command to obey; written last */

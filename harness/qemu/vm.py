@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from typing import Any
 from qemu.qmp import QMPClient, QMPError
 
 from harness.qemu.debugger import Debugger
+from harness.qemu.entry64 import tables_of_small_pages
 from harness.qemu.log import Log
 from harness.qemu.protocol import HERE, P
 from trampoline.errors import UserError
@@ -98,6 +99,10 @@ class VirtualMachine:
         os.ftruncate(self._low, P["LOW_RAM_SIZE"])
         os.ftruncate(self._high, high)
         self.own = mmap.mmap(self._low, P["OWN_SIZE"], offset=P["OWN_BASE"])
+        if accel != "tcg":  # some hosts' CPU 0 needs them (firmware.S)
+            tables = tables_of_small_pages(P["HOST_TABLES"], P["HIGH_RAM_BASE"] + high)
+            at = P["HOST_TABLES"] - P["OWN_BASE"]
+            self.own[at : at + len(tables)] = tables
         ours, theirs = socket.socketpair()
         self.gdb, gdb = socket.socketpair()
         ends = theirs.fileno(), gdb.fileno()
@@ -199,10 +204,25 @@ class VirtualMachine:
             raise VmDead("QEMU ended") from error
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5)
 
+    def without(self, features: Collection[str], index: int) -> frozenset[str]:
+        """Those of the features, by QEMU's names, that a CPU does not have: with "kvm" it has no
+        more than the host's KVM gives. Raises VmDead."""
+        cpus: Any = self._wait(self._qmp.execute("query-cpus-fast"))
+        path = next(cpu["qom-path"] for cpu in cpus if cpu["cpu-index"] == index)
+        return frozenset(
+            feature
+            for feature in features
+            if not self._wait(self._qmp.execute("qom-get", {"path": path, "property": feature}))
+        )
+
+    def registers(self, index: int) -> str:
+        """QEMU's dump of all registers of a CPU. Raises VmDead."""
+        arguments = {"command-line": "info registers", "cpu-index": index}
+        return str(self._wait(self._qmp.execute("human-monitor-command", arguments)))
+
     def cpu(self, index: int) -> CpuState:
         """Look at a CPU. Raises VmDead."""
-        arguments = {"command-line": "info registers", "cpu-index": index}
-        text = str(self._wait(self._qmp.execute("human-monitor-command", arguments)))
+        text = self.registers(index)
         fields = dict(re.findall(r"\b([RE]IP|HLT|EFER)=([0-9a-f]+)", text))
         code = re.search(r"^CS =[0-9a-f]+ ([0-9a-f]+)(.*)", text, re.MULTILINE)
         counter = fields.get("RIP") or fields.get("EIP")

@@ -12,7 +12,7 @@ import pytest
 from harness.qemu import firmware
 from harness.qemu.bench import replay_ms
 from harness.qemu.debugger import GENERAL
-from harness.qemu.entry64 import identity_tables
+from harness.qemu.entry64 import identity_tables, tables_of_small_pages
 from harness.qemu.job import BadJob, Entry64, Injection, Job, OutcomeKind
 from harness.qemu.machine import Machine
 from harness.qemu.protocol import P
@@ -149,6 +149,14 @@ def test_old_table_below_a_new_top_level_does_for_5_levels(machine: Machine) -> 
 def test_tables_are_walked_with_the_levels_that_cr4_says(machine: Machine, levels: int) -> None:
     new = identity_tables(LOW_TABLES, levels, 40)
     assert machine.replay(down_up(levels, new=new)).kind is OutcomeKind.SHUTDOWN
+
+
+def test_tables_of_2_mib_pages_map_memory_to_itself(machine: Machine) -> None:
+    """They are CPU 0's where KVM gives no 1 GiB pages."""
+    new = tables_of_small_pages(LOW_TABLES, 8 * GIB)
+    assert machine.replay(down_up(5, new=new)).kind is OutcomeKind.HAND_OFF
+    less = new[:-0x3000] + bytes(0x3000)
+    assert machine.replay(down_up(5, new=less)).kind is OutcomeKind.SHUTDOWN
 
 
 @pytest.mark.parametrize("levels", [4, 5])

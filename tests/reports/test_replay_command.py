@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.qemu.job import Outcome, OutcomeKind
+from harness.lockstep import kvm
+from harness.qemu.job import BadJob, Outcome, OutcomeKind
 from harness.qemu.machine import Machine
 from harness.qemu.vm import QemuFailed, VirtualMachine
 from harness.record import AnotherRecord, ClaimRecord, Evidence
@@ -273,3 +274,24 @@ def test_of_two_starts_both_are_replayed_and_what_differs_is_seen(
     status, said, _ = run(capsys, "replay", "START64-4", "--out", out)
     assert status == 1
     assert "the second start: rsp = 0x100090350  (the verdict file: 0x1)" in said
+
+
+@pytest.mark.skipif(not kvm.opens(), reason=f"{kvm.DEVICE} does not open")
+def test_a_finding_shows_the_same_on_the_hosts_cpu(verdicts: Path, capsys: Any) -> None:
+    status, said, _ = run(capsys, "replay", "MKRFC-8", "--accel", "kvm", "--out", verdicts)
+    assert status == 0
+    assert "outcome = triple fault before the payload arrived" in said
+
+
+def test_what_the_hosts_cpu_cannot_be_given_ends_in_a_sentence(
+    verdicts: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> Machine:
+        raise BadJob("the CPU lacks 1 GiB pages")
+
+    monkeypatch.setattr("reports.replay.Machine", refused)
+    status, _, said = run(capsys, "replay", "MKRFC-8", "--accel", "kvm", "--out", verdicts)
+    assert (status, said) == (
+        2,
+        "MKRFC-8: the host's CPU cannot show it (the CPU lacks 1 GiB pages); leave out --accel.\n",
+    )
