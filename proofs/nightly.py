@@ -26,6 +26,7 @@ from typing import NamedTuple, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 
+from harness.lockstep import kvm
 from harness.record import ClaimRecord
 from reports.causes import PROVED, REFUTED
 from reports.files import OUT, ReportError, read_all, write_atomically
@@ -62,6 +63,8 @@ class Stage(NamedTuple):
         return [sys.executable, "-m", self.module, *self.options]
 
 
+KVM = "lock-step-kvm"
+"""The guard that only a host with KVM can leave."""
 PROVE = ("proofs/", "-q", "-n", "auto", "--safe-sets", "--second-solver")
 STAGES = (
     Stage("proofs", "pytest", PROVE),
@@ -76,6 +79,7 @@ STAGES = (
     ),
     Stage("beside unicorn", "harness.lockstep", guard="lock-step-unicorn"),
     Stage("beside QEMU", "harness.lockstep", ("--qemu",), "lock-step-qemu"),
+    Stage("beside KVM", "harness.lockstep", ("--kvm",), KVM),
     Stage("certificates", "proofs.certify", guard="certificates"),
     Stage("steady", "proofs.steady", guard="steady"),
     Stage("mutants", "proofs.mutants", guard="mutants"),
@@ -212,8 +216,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=names, help="this stage alone")
     only = parser.parse_args(arguments).only
     stages = [stage for stage in STAGES if only in (None, stage.name)]
+    console = Console(highlight=False)
+    if only is None and not kvm.opens():
+        stages = [stage for stage in stages if stage.guard != KVM]
+        said = f"without the stage beside KVM: {kvm.DEVICE} does not open here"
+        console.print(said, soft_wrap=True)
     try:
-        return night(stages, OUT, Console(highlight=False), whole=only is None)
+        return night(stages, OUT, console, whole=only is None)
     except UserError as error:
         print(error, file=sys.stderr)
         return NOT_RUN

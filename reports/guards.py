@@ -21,6 +21,7 @@ NAMES = (
     "lock-step-single-qemu",
     "lock-step-unicorn",
     "lock-step-qemu",
+    "lock-step-kvm",
     "certificates",
     "steady",
     "mutants",

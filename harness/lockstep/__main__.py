@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The symbolic machine beside another CPU: whole trampolines, or single instructions.
 
-    python -m harness.lockstep [PATH/contract.toml ...] [--inputs 100] [--qemu]
+    python -m harness.lockstep [PATH/contract.toml ...] [--inputs 100] [--qemu | --kvm]
     python -m harness.lockstep --single [PATH/contract.toml ...] [--states 1000] [--qemu]
 
 Without a contract: all shipped trampolines. What is done is kept, so that a campaign which was
@@ -20,10 +20,11 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from harness.guard import GuardRecord
+from harness.lockstep import kvm
 from harness.lockstep.guards import INPUTS, STATES, of_single, of_whole
 from harness.lockstep.record import SingleRecord, WholeRecord
 from harness.lockstep.singles import MODES, asked, compare_mode, of_trampolines
-from harness.lockstep.whole import QEMU, UNICORN, step_through
+from harness.lockstep.whole import BESIDE, step_through
 from harness.lockstep.workers import stepped, workers
 from harness.options import positive
 from reports.files import OUT, write_atomically
@@ -60,7 +61,7 @@ def whole(options: Namespace, console: Console) -> GuardRecord:
     """Step through trampolines."""
     whole_mark = fingerprint()
     mark, records = fingerprint(contracts=options.contracts), list[WholeRecord]()
-    name = (QEMU if options.qemu else UNICORN).name()
+    name = BESIDE[options.beside].name()
     known: dict[Path, WholeRecord | None] = {}
     for path in options.contracts:
         of = Of(load_contract(path).name, name, mark, options.inputs)
@@ -72,6 +73,10 @@ def whole(options: Namespace, console: Console) -> GuardRecord:
             record = next(found)
             document = record.model_dump_json(indent=2).encode() + b"\n"
             write_atomically({_file(options, record.trampoline): document})
+        records.append(record)
+        if record.not_compared:
+            console.print(f"{record.trampoline}: {record.not_compared}", soft_wrap=True)
+            continue
         inputs = ", ".join(f"{name} {count}" for name, count in record.inputs.items())
         console.print(
             f"{record.trampoline}: {inputs} inputs; {record.steps:,} steps, "
@@ -79,7 +84,6 @@ def whole(options: Namespace, console: Console) -> GuardRecord:
             f"{int(record.mismatch is not None)} mismatches ({record.seconds:.0f} s)",
             soft_wrap=True,
         )
-        records.append(record)
     return of_whole(records, whole_mark)
 
 
@@ -91,11 +95,10 @@ def _found(
         contract = load_contract(todo[0])
         with console.status(contract.name) as status:
             say = _saying(status.update, contract.name)
-            beside = QEMU if options.qemu else UNICORN
-            record = step_through(contract, options.inputs, mark, say, beside)
+            record = step_through(contract, options.inputs, mark, say, options.beside)
         yield record
         return
-    found = stepped(todo, options.inputs, mark, options.qemu)
+    found = stepped(todo, options.inputs, mark, options.beside)
     for number, path in enumerate(todo, start=1):
         with console.status(f"{number} of {len(todo)} trampolines: {path.parent.name}"):
             record = next(found)
@@ -104,7 +107,8 @@ def _found(
 
 def _file(options: Namespace, name: str) -> Path:
     """What is kept of a trampoline or a mode."""
-    file: Path = options.out / f"{name}{'-qemu' if options.qemu else ''}.json"
+    suffix = "" if options.beside == "unicorn" else f"-{options.beside}"
+    file: Path = options.out / f"{name}{suffix}.json"
     return file
 
 
@@ -113,9 +117,9 @@ def single(options: Namespace, console: Console) -> GuardRecord:
     whole_mark = fingerprint()
     mark, records = fingerprint(contracts=options.contracts), list[SingleRecord]()
     contracts: list[Contract] = [load_contract(path) for path in options.contracts]
-    name = (QEMU if options.qemu else UNICORN).name()
+    name = BESIDE[options.beside].name()
     shipped = None
-    with workers(options.qemu) as compare:
+    with workers(options.beside == "qemu") as compare:
         for mode in MODES:
             path = _file(options, f"single-{mode.name.lower()}")
             record = kept(path, SingleRecord, Of(mode.value, name, mark, options.states))
@@ -156,10 +160,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 if all that was compared agrees; 1 if not, or with one sentence."""
     parser = ArgumentParser(prog="python -m harness.lockstep", description=__doc__.split("\n")[0])
     parser.add_argument("contracts", nargs="*", type=Path, metavar="PATH/contract.toml")
-    parser.add_argument(
-        "--inputs", type=positive, default=INPUTS, help="for each entry; default 100"
-    )
-    parser.add_argument("--qemu", action="store_true", help="beside QEMU's CPU, not unicorn's")
+    parser.add_argument("--inputs", type=positive, help="for each entry; default 100, beside KVM 3")
+    beside = parser.add_mutually_exclusive_group()
+    for name, what in (("qemu", "QEMU's CPU"), ("kvm", "that of the host's KVM")):
+        chosen = f"beside {what}, not unicorn's"
+        beside.add_argument(
+            f"--{name}", dest="beside", action="store_const", const=name, help=chosen
+        )
+    parser.set_defaults(beside="unicorn")
     parser.add_argument("--single", action="store_true", help="single instructions instead")
     parser.add_argument(
         "--states", type=positive, default=STATES, help="of each; default %(default)s"
@@ -168,10 +176,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=OUT / "lockstep", help="default: reports/out/lockstep"
     )
     options = parser.parse_args(arguments)
+    options.inputs = options.inputs or INPUTS[options.beside]
     shipped = contracts()
     options.contracts = options.contracts or shipped
     console = Console(highlight=False)
     try:
+        if options.beside == "kvm" and options.single:
+            raise UserError("Single instructions go beside unicorn and QEMU only; leave out --kvm.")
+        if options.beside == "kvm" and not kvm.opens():
+            raise UserError(f"{kvm.DEVICE} does not open: this host gives no KVM, or not to you.")
         guard = (single if options.single else whole)(options, console)
         if options.contracts == shipped:
             write_guard(guard, options.out.parent)

@@ -35,7 +35,8 @@ from models.modes import (
 
 
 class ElsewhereError(ValueError):
-    """The instruction depends on memory that a state does not have."""
+    """What the CPU beside cannot be given: memory that a state does not have, a feature; str() says
+    what."""
 
 
 BASE_TERM = Base(BASE, BASE)

@@ -63,7 +63,8 @@ class Emulation:
 
     `last`: the CPU where it stopped. `fault`: number of the exception that stopped it (SDM 3A 6.3,
     table 6-1), if one did. `in_vain`: how often the last instruction was begun anew, with nothing
-    changed.
+    changed. `shows_writes`: they are seen as they happen. `died`: it shut down, because of an
+    exception that is not seen.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -71,6 +72,8 @@ class Emulation:
     last: Step | None = None
     fault: int | None = None
     in_vain: int = 0
+    shows_writes: bool = True
+    died: bool = False
 
 
 @dataclass(frozen=True)

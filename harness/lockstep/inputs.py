@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import count as rounds
 from random import Random
@@ -25,12 +25,13 @@ MAX_ROUNDS = 200
 def predictions(
     predictor: Predictor,
     number: int,
-    apic_id: int = 0,
+    own: Mapping[str, int] | None = None,
     suits: Callable[[Prediction], bool] = lambda _: True,
 ) -> Iterator[Prediction]:
-    """What the run foretells of `number` inputs for each entry, on the CPU with this APIC id.
+    """What the run foretells of `number` inputs for each entry, as far as they suit.
 
-    Only of such that suit. Raises UserError if an entry has not so many.
+    `own`: what the CPU beside is like, if it is not one with all features and APIC id 0, by what
+    the run calls that. Raises UserError if an entry has not so many.
     """
     contract, image = predictor.contract, predictor.image
     machine = Machine(PHYS_BITS)  # never started: only its memory map is asked for
@@ -45,7 +46,7 @@ def predictions(
         drawn = list(randoms(predictor, bases(contract, image), machine, SHARE, again))
         Random(again).shuffle(drawn)
         for given in drawn:
-            values = Values({**given.values, APIC_ID: apic_id})
+            values = Values({**given.values, APIC_ID: 0, **(own or {})})
             prediction = predictor.predict(replace(given, values=values))
             if missing[prediction.end.entry] and suits(prediction):
                 missing[prediction.end.entry] -= 1

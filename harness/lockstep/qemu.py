@@ -72,7 +72,7 @@ def suitable(predictor: Predictor, machine: Machine, number: int) -> Iterator[Pr
     def suits(prediction: Prediction) -> bool:
         return not isinstance(_job(predictor, machine, prediction), str)
 
-    return predictions(predictor, number, QEMU_CPU[APIC_ID], suits)
+    return predictions(predictor, number, {APIC_ID: QEMU_CPU[APIC_ID]}, suits)
 
 
 def steps_in_qemu(

@@ -87,6 +87,16 @@ def read(logged: Logged) -> Emulation:
     return done
 
 
+def shown(text: str) -> Step:
+    """The CPU as QEMU's monitor shows it while it stands: the same record. Raises UserError."""
+    dump = text.replace("\r", "").encode()
+    start = next(_starts(dump), len(dump))
+    end = dump.find(b"\n", dump.rfind(_LAST, start) + 1)
+    if not 0 <= start < end:
+        raise _not_understood(dump)
+    return _step(dump, slice(start, end), 0)
+
+
 def _starts(text: bytes) -> Iterator[int]:
     """Where records begin."""
     at = text.find(_FIRST)

@@ -33,7 +33,8 @@ class MismatchRecord(_Record):
 
 class WholeRecord(_Record):
     """A trampoline, stepped through beside a CPU. `inputs`: by entry; `ends`: of how many what is
-    there at the end was compared, too. `of`: what of the project it was compared with."""
+    there at the end was compared, too. `of`: what of the project it was compared with.
+    `not_compared`: why this CPU cannot be given what it needs."""
 
     schema_version: int = SCHEMA
     trampoline: str
@@ -47,6 +48,7 @@ class WholeRecord(_Record):
     writes: int
     seconds: float
     mismatch: MismatchRecord | None = None
+    not_compared: str = ""
 
 
 class FormRecord(_Record):

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from harness.lockstep import qemu
+from harness.lockstep import kvm, qemu
+from harness.lockstep.alone import ElsewhereError
 from harness.lockstep.compare import Agreement, Mismatch, compare
 from harness.lockstep.inputs import predictions
 from harness.lockstep.record import MismatchRecord, WholeRecord
@@ -41,14 +42,22 @@ def _beside_unicorn(
         yield prediction, compare(predictor, prediction)
 
 
-UNICORN = Beside(_beside_unicorn, lambda: NAME)
-QEMU = Beside(qemu.compared, qemu.name)
+BESIDE = {
+    "unicorn": Beside(_beside_unicorn, lambda: NAME),
+    "qemu": Beside(qemu.compared, qemu.name),
+    "kvm": Beside(kvm.compared, kvm.name),
+}
+"""The CPUs that there are. KVM's is there if the host lets us use it."""
 
 
 def step_through(
-    contract: Contract, number: int, mark: str, progress: Progress, beside: Beside = UNICORN
+    contract: Contract, number: int, mark: str, progress: Progress, name: str = "unicorn"
 ) -> WholeRecord:
-    """`number` inputs for each entry, up to the first mismatch. `mark`: see `WholeRecord.of`."""
+    """`number` inputs for each entry, up to the first mismatch, beside the CPU of that name.
+
+    `mark`: see `WholeRecord.of`.
+    """
+    beside = BESIDE[name]
     began, image = time.monotonic(), load_image(contract)
     progress("executing")
     run = execute(contract, image)
@@ -58,16 +67,19 @@ def step_through(
     predictor = Predictor(contract, image, run)
     inputs: Counter[str] = Counter()
     ends = steps = registers = writes = 0
-    mismatch = None
-    for prediction, found in beside.compared(predictor, number):
-        entry = contract.entry[prediction.end.entry].called
-        inputs[entry] += 1
-        progress(f"{entry}: {inputs[entry]} of {number} inputs, {steps:,} steps")
-        if isinstance(found, Mismatch):
-            mismatch = _record(image, entry, prediction, found)
-            break
-        ends, steps = ends + found.end, steps + found.steps
-        registers, writes = registers + found.registers, writes + found.writes
+    mismatch, lacks = None, ""
+    try:
+        for prediction, found in beside.compared(predictor, number):
+            entry = contract.entry[prediction.end.entry].called
+            inputs[entry] += 1
+            progress(f"{entry}: {inputs[entry]} of {number} inputs, {steps:,} steps")
+            if isinstance(found, Mismatch):
+                mismatch = _record(image, entry, prediction, found)
+                break
+            ends, steps = ends + found.end, steps + found.steps
+            registers, writes = registers + found.registers, writes + found.writes
+    except ElsewhereError as error:
+        lacks = str(error)
     return WholeRecord(
         trampoline=contract.name,
         beside=beside.name(),
@@ -80,6 +92,7 @@ def step_through(
         writes=writes,
         seconds=time.monotonic() - began,
         mismatch=mismatch,
+        not_compared=lacks,
     )
 
 

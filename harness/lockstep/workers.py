@@ -14,22 +14,21 @@ from harness.lockstep.beside_qemu import beside_qemu
 from harness.lockstep.beside_unicorn import BesideUnicorn
 from harness.lockstep.record import WholeRecord
 from harness.lockstep.singles import Asked, Compare, Compared, compare_one
-from harness.lockstep.whole import QEMU, UNICORN, step_through
+from harness.lockstep.whole import step_through
 from harness.processes import all_cores
 from trampoline.contract import load_contract
 
 
-def stepped(paths: Sequence[Path], number: int, mark: str, qemu: bool) -> Iterator[WholeRecord]:
+def stepped(paths: Sequence[Path], number: int, mark: str, beside: str) -> Iterator[WholeRecord]:
     """Trampolines by their contracts, in this order, each as by `step_through`.
 
     Raises UserError.
     """
     with all_cores() as pool:
-        yield from pool.map(partial(_step_through, number, mark, qemu), paths)
+        yield from pool.map(partial(_step_through, number, mark, beside), paths)
 
 
-def _step_through(number: int, mark: str, qemu: bool, path: Path) -> WholeRecord:
-    beside = QEMU if qemu else UNICORN
+def _step_through(number: int, mark: str, beside: str, path: Path) -> WholeRecord:
     return step_through(load_contract(path), number, mark, lambda text: None, beside)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,27 @@ def test_a_stage_that_leaves_no_whole_guard_was_not_run(
 
 def test_each_stage_but_the_proofs_leaves_a_guard_of_those_that_there_are() -> None:
     assert tuple(one.guard for one in nightly.STAGES) == ("", *NAMES)
+
+
+def test_the_stage_beside_kvm_is_left_out_and_that_is_said_where_kvm_does_not_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_with: list[list[str]] = []
+
+    def noted(stages: Sequence[Stage], *_: object, **__: object) -> int:
+        run_with.append([one.name for one in stages])
+        return 0
+
+    monkeypatch.setattr(nightly, "night", noted)
+    monkeypatch.setattr("harness.lockstep.kvm.DEVICE", tmp_path / "kvm")
+    assert nightly.main([]) == 0
+    assert f"without the stage beside KVM: {tmp_path}/kvm does not open here" in (
+        capsys.readouterr().out.replace("\n", "")
+    )
+    (tmp_path / "kvm").touch()
+    assert nightly.main([]) == nightly.main(["--only", "beside KVM"]) == 0
+    every = [one.name for one in nightly.STAGES]
+    assert run_with == [[one for one in every if one != "beside KVM"], every, ["beside KVM"]]
 
 
 def test_two_nights_do_not_run_at_once(tmp_path: Path, out: Path) -> None:
