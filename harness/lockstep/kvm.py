@@ -19,25 +19,23 @@ from harness.lockstep.alone import ElsewhereError
 from harness.lockstep.compare import Agreement, Mismatch, against
 from harness.lockstep.emulated import MAX_STEPS, Emulation, Step
 from harness.lockstep.followed import FOUND_AT_ENTRY
-from harness.lockstep.inputs import predictions
-from harness.lockstep.qemu import ALL_IS_SEEN, ENDLESS
+from harness.lockstep.qemu import ALL_IS_SEEN, job_for, suitable
 from harness.lockstep.qemu_log import shown
 from harness.lockstep.unicorn_cpu import PHYS_BITS
 from harness.qemu.debugger import DebuggerError
-from harness.qemu.job import Job
+from harness.qemu.job import Job, Outcome, OutcomeKind
 from harness.qemu.machine import TARGET, Machine, NotReached
 from harness.qemu.vm import RESET_VECTOR, QemuFailed, VirtualMachine, VmDead
-from harness.replay.compare import dumps, memory_differences
-from harness.replay.cpu import AT_ENTRY, FEATURES, QEMU_CPU, linear
+from harness.replay.compare import compare
+from harness.replay.cpu import AT_ENTRY, linear
 from harness.replay.predict import Prediction, Predictor
-from harness.replay.replay import prepare
 from harness.replay.writes import Values
-from harness.x86.execute import APIC_ID
 from harness.x86.run import EndKind
 from models.mode_switches import LEGACY_REGISTERS
 from models.modes import CR0_CD, CR0_NW
 
 DEVICE = Path("/dev/kvm")
+HLT = bytes((0xF4,))
 HALTS = 0.2
 """Seconds after which a CPU that was to do one instruction is looked at: it may have halted."""
 PATIENCE = 5.0
@@ -78,21 +76,11 @@ def check(predictor: Predictor, machine: Machine) -> None:
         raise ElsewhereError("KVM's CPU has no 1 GiB pages here, of which its page tables are made")
 
 
-def suitable(predictor: Predictor, machine: Machine, number: int) -> Iterator[Prediction]:
-    """What the run foretells of random inputs that suit this CPU, `number` of each entry."""
-    own = {one: int(flag not in machine.lacking) for one, flag in FEATURES.items()}
-
-    def suits(prediction: Prediction) -> bool:
-        return isinstance(_job(predictor, machine, prediction), Job)
-
-    return predictions(predictor, number, {APIC_ID: QEMU_CPU[APIC_ID], **own}, suits)
-
-
 def observed(
     predictor: Predictor, machine: Machine, prediction: Prediction
 ) -> Mismatch | Agreement:
     """What the CPU does, beside what is foretold. Raises QemuFailed, UserError."""
-    job = _job(predictor, machine, prediction)
+    job = job_for(predictor, machine, prediction)
     assert isinstance(job, Job)
     try:
         vm = machine.stop_before(job, linear(prediction, 0))
@@ -104,11 +92,12 @@ def observed(
     found = against(prediction, seen)
     if isinstance(found, Mismatch) or seen.died:
         return found
-    wrong = memory_differences(predictor.contract, predictor.image, prediction, memory)
-    if not wrong:
+    as_left = Outcome(OutcomeKind.HAND_OFF, memory=memory)  # or parked: only memory is looked at
+    left = compare(predictor.contract, predictor.image, prediction, ALL_IS_SEEN, job, as_left)
+    if not left.differences:
         return found
-    last = len(prediction.end.trace) - 1
-    return Mismatch(last, prediction.end.trace[last][0], "memory", "as foretold", "; ".join(wrong))
+    last, wrong = len(prediction.end.trace) - 1, "; ".join(left.differences)
+    return Mismatch(last, prediction.end.trace[last][0], "memory", "as foretold", wrong)
 
 
 def _as_found(predictor: Predictor, prediction: Prediction, step: Step) -> Prediction:
@@ -140,7 +129,8 @@ def _stepped(
             break
         if not done.steps or done.steps[-1].address != step.address:  # else one more turn of a REP
             done.steps.append(step)
-        debugger.go_alone(TARGET, step=True)
+        halts = vm.read(step.address, len(HLT)) == HLT  # such code is mapped to itself
+        debugger.go_alone(TARGET, step=not halts)  # behind HLT a step goes on
         if not debugger.stopped(HALTS) and _stands(vm, done):
             break
     done.last = done.last or done.steps[-1]
@@ -154,15 +144,8 @@ def _stands(vm: VirtualMachine, done: Emulation) -> bool:
     cpu = vm.cpu(TARGET)
     done.died = cpu.address == RESET_VECTOR
     if done.died or cpu.halted:
+        vm.debugger.pause()  # it still waits for the CPU to stop
         return True
     if not vm.debugger.stopped(PATIENCE):
         raise VmDead(f"it does not come to the end of the instruction at {cpu.address:#x}")
     return False
-
-
-def _job(predictor: Predictor, machine: Machine, prediction: Prediction) -> Job | str:
-    """How this CPU is given an input; a string says why it cannot be."""
-    if prediction.end.kind in ENDLESS:
-        return "the path ends in an endless loop"
-    job = prepare(predictor, machine, prediction, ALL_IS_SEEN)
-    return job if isinstance(job, str) else replace(job, dumps=dumps(prediction))

@@ -22,7 +22,7 @@ from harness.qemu.job import Job, Outcome, OutcomeKind
 from harness.qemu.log import EVERYWHERE, Logged
 from harness.qemu.machine import Machine, Patience
 from harness.qemu.vm import QEMU, QemuFailed, QemuMissing, VmDead
-from harness.replay.cpu import QEMU_CPU
+from harness.replay.cpu import FEATURES, QEMU_CPU
 from harness.replay.expect import Expected
 from harness.replay.predict import Prediction, Predictor
 from harness.replay.replay import prepare
@@ -67,12 +67,14 @@ def logging_machine(phys_bits: int = PHYS_BITS, lacking: frozenset[str] = frozen
 
 
 def suitable(predictor: Predictor, machine: Machine, number: int) -> Iterator[Prediction]:
-    """What the run foretells of `number` random inputs for each entry that QEMU can be given."""
+    """What the run foretells of `number` random inputs for each entry that this machine can be
+    given."""
+    features = {name: int(flag not in machine.lacking) for name, flag in FEATURES.items()}
 
     def suits(prediction: Prediction) -> bool:
-        return not isinstance(_job(predictor, machine, prediction), str)
+        return not isinstance(job_for(predictor, machine, prediction), str)
 
-    return predictions(predictor, number, {APIC_ID: QEMU_CPU[APIC_ID]}, suits)
+    return predictions(predictor, number, {APIC_ID: QEMU_CPU[APIC_ID], **features}, suits)
 
 
 def steps_in_qemu(
@@ -92,11 +94,11 @@ def observe(predictor: Predictor, machine: Machine, prediction: Prediction) -> E
 
     A string says why QEMU cannot be asked. Raises QemuFailed, UserError.
     """
-    job = _job(predictor, machine, prediction)
+    job = job_for(predictor, machine, prediction)
     if isinstance(job, str):
         return job
     given = ", ".join(f"{n} = {v:#x}" for n, v in prediction.given.values.items() if v)
-    _, logged = watched(machine, job, f"input: {given}")
+    _, logged = watched(machine, replace(job, dumps=()), f"input: {given}")
     return as_far_as_foretold(prediction, read(logged))
 
 
@@ -122,8 +124,8 @@ def as_far_as_foretold(prediction: Prediction, seen: Emulation) -> Emulation:
     return seen
 
 
-def _job(predictor: Predictor, machine: Machine, prediction: Prediction) -> Job | str:
+def job_for(predictor: Predictor, machine: Machine, prediction: Prediction) -> Job | str:
+    """How the machine is given an input that is stepped through; a string says why it cannot be."""
     if prediction.end.kind in ENDLESS:
         return "the path ends in an endless loop, and the log of one has no end"
-    job = prepare(predictor, machine, prediction, ALL_IS_SEEN)
-    return job if isinstance(job, str) else replace(job, dumps=())
+    return prepare(predictor, machine, prediction, ALL_IS_SEEN)

@@ -153,8 +153,7 @@ class Machine:
         return self._live[1].get("BOOTS")
 
     def resume(self, boots: int) -> None:
-        """Let all CPUs run on, behind `stop_before`, until the machine has come out of reset so
-        often. Raises VmDead."""
+        """Let all CPUs run on, behind `stop_before`, up to that many boots. Raises VmDead."""
         vm, link = self._live
         vm.debugger.go()
         self._until(lambda: link.get("BOOTS") == boots, self._patience.silent)

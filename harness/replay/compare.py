@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from harness.qemu.job import Job, Outcome, OutcomeKind
@@ -96,19 +96,6 @@ def dumps(prediction: Prediction) -> tuple[tuple[int, int], ...]:
     """(address, length) of the memory to read back: the image, then each stretch outside."""
     image = (prediction.given.base, len(prediction.entry))
     return (image, *((part.start, len(part)) for part in stretches(prediction.outside)))
-
-
-def memory_differences(
-    contract: Contract, image: Image, prediction: Prediction, memory: Sequence[bytes]
-) -> list[str]:
-    """Where memory at the end is not as foretold. `memory`: what `dumps` names."""
-    result = Comparison(
-        {_stretch(range(address, address + size)): "" for address, size in dumps(prediction)}
-        | {STATUS: ""}
-    )
-    _compare_image(result, contract, image, prediction, memory[0])
-    _compare_outside(result, contract, prediction, list(memory[1:]))
-    return result.differences
 
 
 def _compare_end(result: Comparison, wanted: Expected, outcome: Outcome) -> None:

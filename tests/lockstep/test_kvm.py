@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.lockstep import kvm
+from harness.lockstep import kvm, qemu
 from harness.lockstep.__main__ import main
 from harness.lockstep.alone import ElsewhereError
 from harness.lockstep.compare import Agreement, Mismatch, against
@@ -19,22 +19,17 @@ from harness.lockstep.guards import of_whole
 from harness.lockstep.inputs import predictions
 from harness.lockstep.record import WholeRecord
 from harness.lockstep.unicorn_cpu import PHYS_BITS
-from harness.qemu.machine import Machine
-from harness.replay.compare import dumps
-from harness.replay.predict import Prediction, Predictor
-from harness.x86.execute import execute
-from reports.fingerprint import ROOT
-from trampoline.contract import load_contract
-from trampoline.image import load_image
+from harness.qemu.job import Job
+from harness.qemu.machine import OPTIONAL, Machine
+from harness.replay.cpu import FEATURES
+from harness.replay.platform import as_on_qemu
+from harness.replay.predict import Prediction
+from harness.x86.run import EndKind
+from harness.x86.terms import VECTOR
+from tests.lockstep.test_whole_images import predictor
+from tests.x86.test_shipped_runs import GIB
 
 NEEDS_KVM = pytest.mark.skipif(not kvm.opens(), reason=f"{kvm.DEVICE} does not open")
-
-
-@cache
-def predictor(name: str) -> Predictor:
-    contract = load_contract(ROOT / f"trampoline/{name}/contract.toml")
-    image = load_image(contract)
-    return Predictor(contract, image, execute(contract, image))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +40,7 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture
 def prediction(machine: Machine) -> Prediction:
-    return next(kvm.suitable(predictor("legoos"), machine, 1))
+    return next(qemu.suitable(predictor("legoos"), machine, 1))
 
 
 @NEEDS_KVM
@@ -59,12 +54,37 @@ def test_kvm_s_cpu_does_what_the_run_foretells(machine: Machine, prediction: Pre
 def test_memory_that_is_not_as_foretold_is_a_mismatch(
     machine: Machine, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = dumps(prediction)
-    elsewhere = (right[0][0] + 1, right[0][1])
-    monkeypatch.setattr("harness.lockstep.kvm.dumps", lambda _: (elsewhere, *right[1:]))
+    made = qemu.job_for(predictor("legoos"), machine, prediction)
+    assert isinstance(made, Job)
+    (image, size), *outside = made.dumps
+    elsewhere = replace(made, dumps=((image + 1, size), *outside))
+    monkeypatch.setattr("harness.lockstep.kvm.job_for", lambda *_: elsewhere)
     found = kvm.observed(predictor("legoos"), machine, prediction)
     assert isinstance(found, Mismatch) and found.what == "memory"
     assert found.observed.startswith("image byte 0x")
+
+
+@NEEDS_KVM
+def test_a_shutdown_or_halt_that_is_foretold_is_seen_and_the_machine_serves_again(
+    machine: Machine,
+) -> None:
+    features = {name: int(flag not in machine.lacking) for name, flag in FEATURES.items()}
+    refused = ("multikernel", 1 << 50, EndKind.PARKED)
+    for name, kernel, kind in (
+        refused,
+        ("multikernel_rfc", 1 << 47, EndKind.SHUTDOWN),
+        refused,
+    ):
+        own, values = predictor(name), {VECTOR: 0x90, "maxphyaddr": PHYS_BITS, **features}
+        values |= {"kernel_phys_addr": kernel, "boot_params_phys_addr": 5 * GIB}
+        prediction = own.predict(as_on_qemu(own, values, {}))
+        assert prediction.end.kind is kind
+        found = kvm.observed(own, machine, prediction)
+        assert isinstance(found, Agreement) and found.end
+
+
+def test_what_kvm_may_lack_is_what_a_run_speaks_of() -> None:
+    assert set(OPTIONAL) == set(FEATURES.values())
 
 
 def test_a_trampoline_with_tables_of_1_gib_pages_is_not_compared_without_them() -> None:

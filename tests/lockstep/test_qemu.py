@@ -162,7 +162,7 @@ class Example:
 
 def example_of(name: str, machine: Machine, wanted: Callable[[Prediction], bool]) -> Example:
     prediction = next(filter(wanted, qemu.suitable(predictor(name), machine, 20)))
-    job = qemu._job(predictor(name), machine, prediction)
+    job = qemu.job_for(predictor(name), machine, prediction)
     assert isinstance(job, Job)
     machine.replay(job)
     example = Example(prediction, machine.logged())
